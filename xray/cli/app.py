@@ -1,0 +1,250 @@
+"""The commands, their options and their exit codes: 0 done, 1 an error, 2 wrong use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from xray.cli import show as views
+from xray.client import Client
+from xray.exceptions import ServiceError, XRayError
+from xray.ids import is_id
+
+app = typer.Typer(
+    name="xray",
+    help="Why did my pipeline decide this? Serve X-Ray, look at runs, ask questions.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server", envvar="XRAY_SERVER_URL", help="The service's address.", show_default="http://127.0.0.1:7350"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many rows at most.")]
+Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where an earlier answer stopped.")]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The words after ``xray``; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except XRayError as error:
+        _print_error(error, as_json="--json" in (sys.argv[1:] if arguments is None else arguments))
+        return 1
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (``xray runs | head``).
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        # Wrong use of options and arguments; typer shares no public base for it.
+        if hasattr(error, "format_message") and hasattr(error, "show"):
+            error.show()
+            return int(getattr(error, "exit_code", 2))
+        raise
+    return result if isinstance(result, int) else 0
+
+
+def _print_error(error: XRayError, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": error.as_dict()}), file=sys.stderr)
+        return
+    place = f"  at: {error.path}" if error.path else None
+    err.print("Error:", error.message, style="bold red", markup=False, soft_wrap=True)
+    for line in (place, f"  {error.hint}" if error.hint else None):
+        if line:
+            err.print(line, markup=False, soft_wrap=True)
+
+
+def _print_json(answer: Any) -> None:
+    print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.", show_default="7350")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Where the data lies: sqlite:///FILE.", show_default="sqlite:///.xray/xray.sqlite3"),
+    ] = None,
+) -> int:
+    """Run the service; with no options on the embedded store, in one file below the current folder."""
+    try:
+        from xray_server.serve import serve as start
+    except ImportError as error:
+        raise XRayError(
+            f"The service needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
+        ) from None
+    return start(host=host, port=port, store=store)
+
+
+@app.command()
+def runs(
+    server: Server = None,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Only runs with this label.")] = None,
+    status: Annotated[str | None, typer.Option(help="running, success or failure.")] = None,
+    version: Annotated[str | None, typer.Option(help="Only runs of this version.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Only runs in this environment.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only runs that began at or after this ISO 8601 time.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, newest first."""
+    with Client(server) as client:
+        answer = client.runs(
+            label=pipeline,
+            status=status,
+            version=version,
+            environment=environment,
+            since=since,
+            limit=limit,
+            cursor=cursor,
+        )
+    if as_json:
+        _print_json(answer)
+    else:
+        views.print_runs(out, answer)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="A run's id, its key, or 'latest'.")],
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run as a tree of stages: counts, fail ratio, top reason labels, durations."""
+    with Client(server) as client:
+        answer = client.run(_find_run(client, run))
+    if as_json:
+        _print_json(answer)
+    else:
+        views.print_run(out, answer)
+
+
+def _find_run(client: Client, wanted: str) -> str:
+    if is_id(wanted):
+        return wanted
+    filters = {} if wanted == "latest" else {"key": wanted}
+    rows = client.runs(limit=1, **filters)["rows"]
+    if not rows:
+        what = "there are no runs yet" if wanted == "latest" else f"no run has the id or key '{wanted}'"
+        raise ServiceError(f"Nothing to show: {what}.", status=404, code="not_found", hint="'xray runs' lists them.")
+    return str(rows[0]["id"])
+
+
+@app.command()
+def query(
+    question: Annotated[
+        str | None, typer.Argument(help="The question as a JSON object, or - for standard input.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the question from a file.")] = None,
+    server: Server = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, max=1000, help="Overrides the question's limit.")
+    ] = None,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a question.
+
+    For example: xray query '{"stage": {"type": "filtering", "$failRatio": {"$gt": 0.9}}}'
+    """
+    asked = _parse_question(_question_text(question, file))
+    asked |= {name: value for name, value in (("limit", limit), ("cursor", cursor)) if value is not None}
+    with Client(server) as client:
+        answer = client.query(asked)
+    if as_json:
+        _print_json(answer)
+    else:
+        views.print_answer(out, asked, answer)
+
+
+def _question_text(question: str | None, file: Path | None) -> str:
+    if file is not None and question is None:
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise XRayError(f"{file} cannot be read: {error}", code="unreadable_file") from None
+    if question is None or file is not None:
+        raise XRayError(
+            "Give one question: as an argument, with --file, or - for standard input.",
+            code="bad_usage",
+            hint="""For example: xray query '{"stage": {"type": "filtering", "$failRatio": {"$gt": 0.9}}}'""",
+        )
+    return sys.stdin.read() if question == "-" else question
+
+
+def _parse_question(text: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        _bad_json(text, error)
+    if not isinstance(parsed, dict):
+        raise XRayError(
+            "A question is a JSON object.", code="bad_json", hint='It begins with {"stage": … or {"pipeline": …'
+        )
+    return parsed
+
+
+def _bad_json(text: str, error: json.JSONDecodeError) -> NoReturn:
+    line = text.splitlines()[error.lineno - 1] if text.splitlines() else ""
+    start = max(0, error.colno - 40)
+    excerpt = line[start : error.colno + 39]
+    raise XRayError(
+        f"The question is not JSON: {error.msg}.",
+        code="bad_json",
+        path=f"line {error.lineno}, column {error.colno}",
+        hint=f"{excerpt}\n  {' ' * (error.colno - 1 - start)}^",
+    )
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option(help="Keep the data and say where it lies.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run example pipelines on real data, ask about them, and walk a planted fault to its cause."""
+    try:
+        from xray_examples.demo import run_demo
+    except ImportError as error:
+        raise XRayError(
+            f"The demo needs {error.name}, which is not installed.",
+            hint="pip install 'xray-decisions[server,examples]'",
+        ) from None
+    return int(run_demo(out, keep=keep, as_json=as_json))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed_version
+
+    print(installed_version("xray-decisions"))

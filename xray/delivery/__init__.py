@@ -1,0 +1,1 @@
+"""From records to the service: a bounded buffer, one worker thread, and transports."""

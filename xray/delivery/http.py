@@ -1,0 +1,104 @@
+"""The transport to the service: ``POST /v1/ingest`` with compressed msgpack over a kept-alive connection."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+
+from xray.delivery.transport import SendResult, Transport
+
+_COMPRESS_FROM_BYTES = 1024
+
+
+class HttpTransport(Transport):
+    """Sends to an X-Ray service.
+
+    Args:
+        server_url: The service's address.
+        connect_timeout_s: Deadline of connecting.
+        request_timeout_s: Deadline of each wait for the service while a request is under way.
+    """
+
+    def __init__(self, server_url: str, *, connect_timeout_s: float, request_timeout_s: float) -> None:
+        # Imported here, on the worker's thread, so that importing xray stays light.
+        import urllib3
+
+        self._url = f"{server_url}/v1/ingest"
+        self._pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=1,
+            retries=False,
+            timeout=urllib3.Timeout(connect=connect_timeout_s, read=request_timeout_s),
+        )
+        self._errors = urllib3.exceptions.HTTPError
+        self._headers = {"Content-Type": "application/msgpack", "User-Agent": f"xray-decisions/{_version()}"}
+
+    def send(self, events: Sequence[dict[str, Any]]) -> SendResult:
+        """See :class:`Transport`."""
+        body = msgspec.msgpack.encode({"events": events})
+        headers = dict(self._headers)
+        if len(body) >= _COMPRESS_FROM_BYTES:
+            body, headers["Content-Encoding"] = _compress(body)
+        try:
+            response = self._pool.request("POST", self._url, body=body, headers=headers, redirect=False)
+        except (self._errors, OSError) as error:
+            return SendResult("retry", {}, reason=f"unreachable: {type(error).__name__}")
+        return read_answer(response.status, response.data, response.headers.get("Retry-After"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pool.clear()
+
+
+def read_answer(status: int, body: bytes, retry_after: str | None) -> SendResult:
+    """What the service's answer to a batch means for the sender.
+
+    Args:
+        status: The HTTP status.
+        body: The JSON body.
+        retry_after: The header of that name, if it was sent.
+    """
+    try:
+        answer = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        answer = {}
+    # Only an answer that says what it accepted comes from the service; a proxy's 200 or 422 does not.
+    if status in (200, 422) and isinstance(answer.get("accepted"), int):
+        errors = answer.get("errors") or []
+        return SendResult("stored", {item["index"]: str(item["error"].get("message")) for item in errors})
+    error = answer.get("error")
+    detail = error.get("message") if isinstance(error, dict) else None
+    reason = f"HTTP {status}" + (f": {detail}" if detail else "")
+    if status == 413:
+        return SendResult("too_large", {}, reason)
+    if status in (408, 425, 429) or status >= 500:
+        return SendResult("retry", {}, reason, _seconds(retry_after))
+    return SendResult("refused", {}, reason)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return max(0.0, float(retry_after)) if retry_after is not None else None
+    except ValueError:
+        return None
+
+
+def _compress(body: bytes) -> tuple[bytes, str]:
+    try:
+        import zstandard
+    except ImportError:
+        return gzip.compress(body, compresslevel=1), "gzip"
+    return zstandard.ZstdCompressor(level=1).compress(body), "zstd"
+
+
+def _version() -> str:
+    try:
+        return version("xray-decisions")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,168 @@
+"""The one runtime of a process: its settings, its worker, and what goes wrong inside X-Ray."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import logging
+import os
+import threading
+from collections import Counter
+from typing import Any
+
+from xray.delivery.transport import Transport
+from xray.delivery.worker import Record, Stats, Worker
+from xray.settings import Settings, load_settings
+
+log = logging.getLogger("xray")
+
+
+class Runtime:
+    """Wires settings, worker and transport; everything is made at first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._overrides: dict[str, Any] = {}
+        self._settings: Settings | None = None
+        self._worker: Worker | None = None
+        self._transport: Transport | None = None
+        self._failures: Counter[str] = Counter()
+        self._hooked = False
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        settings = self._settings
+        if settings is None:
+            settings, problems = load_settings(self._overrides)
+            for problem in problems:
+                log.warning("X-Ray: %s", problem)
+            self._settings = settings
+        return settings
+
+    def configure(self, *, transport: Transport | None = None, **overrides: Any) -> None:
+        """Change settings; see :func:`xray.configure`."""
+        merged = {**self._overrides, **overrides}
+        load_settings(merged)  # raises before anything is changed
+        with self._lock:
+            worker, self._worker = self._worker, None
+            self._overrides = merged
+            self._settings = None
+            self._transport = transport if transport is not None else self._transport
+            if "server_url" in overrides and transport is None:
+                self._transport = None
+        if worker is not None:
+            worker.stop(self.settings.shutdown_timeout_s)
+
+    def reset(self) -> None:
+        """Forget all settings and what was recorded, after sending it; for tests."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+            self._overrides = {}
+            self._settings = None
+            self._transport = None
+            self._failures = Counter()
+        if worker is not None:
+            worker.stop(0.5)
+
+    def submit(self, record: Record) -> None:
+        """Hand a record to the worker."""
+        worker = self._worker or self._make_worker()
+        worker.submit(record)
+
+    def flush(self, timeout_s: float) -> bool:
+        """See :func:`xray.flush`."""
+        worker = self._worker
+        return worker.flush(timeout_s) if worker is not None else True
+
+    def stats(self) -> Stats:
+        """See :func:`xray.stats`."""
+        worker = self._worker
+        stats = worker.stats() if worker is not None else Stats(0, 0, 0, 0, {}, {})
+        return dataclasses.replace(stats, failures=dict(self._failures))
+
+    def count_failure(self, step: str) -> None:
+        """Count that a step of X-Ray failed inside the user's call; called while the exception is handled."""
+        self._failures[step] += 1
+        log.log(
+            logging.WARNING if self._failures[step] == 1 else logging.DEBUG,
+            "X-Ray: %s failed; the call ran as if undecorated. This is said once.",
+            step,
+            exc_info=True,
+        )
+
+    def _make_worker(self) -> Worker:
+        settings = self.settings
+        with self._lock:
+            if self._worker is None:
+                self._worker = Worker(
+                    self._make_transport,
+                    where=settings.server_url,
+                    max_records=settings.buffer_records,
+                    max_bytes=settings.buffer_bytes,
+                    batch_bytes=settings.batch_bytes,
+                    flush_interval_s=settings.flush_interval_s,
+                )
+                if not self._hooked:
+                    self._hooked = True
+                    atexit.register(self._at_exit)
+                    if hasattr(os, "register_at_fork"):
+                        os.register_at_fork(after_in_child=self._after_fork)
+            return self._worker
+
+    def _make_transport(self) -> Transport:
+        if self._transport is not None:
+            return self._transport
+        from xray.delivery.http import HttpTransport
+
+        settings = self.settings
+        return HttpTransport(
+            settings.server_url,
+            connect_timeout_s=settings.connect_timeout_s,
+            request_timeout_s=settings.request_timeout_s,
+        )
+
+    def _at_exit(self) -> None:
+        worker = self._worker
+        if worker is not None:
+            worker.stop(self.settings.shutdown_timeout_s)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        if self._worker is not None:
+            self._worker.after_fork()
+
+
+runtime = Runtime()
+"""The process's runtime."""
+
+
+def configure(*, transport: Transport | None = None, **settings: Any) -> None:
+    """Change X-Ray's settings for this process; what was recorded so far is sent first.
+
+    Args:
+        transport: Where events go instead of the service at ``server_url``.
+        settings: Values by name, see ``xray.settings.SETTINGS``: ``server_url="http://…"``, ``enabled=False``.
+
+    Raises:
+        ConfigurationError: A setting is unknown or its value cannot be; nothing was changed.
+    """
+    runtime.configure(transport=transport, **settings)
+
+
+def flush(timeout_s: float = 10.0) -> bool:
+    """Wait until everything recorded so far is stored.
+
+    Args:
+        timeout_s: How long to wait at most.
+
+    Returns:
+        True where every record since the last flush is durably stored and can be queried; False where time ran out
+        or something was lost, see :func:`stats`.
+    """
+    return runtime.flush(timeout_s)
+
+
+def stats() -> Stats:
+    """Exact counts of what was recorded, stored, is waiting, and was lost by reason."""
+    return runtime.stats()
