@@ -307,6 +307,9 @@ def _has_ids(items: Sequence[Any], accessor: Accessor, plan: ItemsPlan) -> bool:
             return True
         del plan.live["id"]
         return False
+    if isinstance(accessor, str) and set(map(type, items)) == {dict} and accessor in items[0]:
+        # The common case, at the price of one lookup a candidate.
+        return all(item.get(accessor) is not None for item in items)
     reader = compile_accessor(accessor)
     return all(reader(item) not in (MISSING, None) or reader(core(item)) not in (MISSING, None) for item in items)
 

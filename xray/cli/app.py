@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -60,12 +62,11 @@ def run(arguments: list[str] | None = None) -> int:
         # Whoever read the output has seen enough (``xray runs | head``).
         sys.stderr.close()
         return 0
-    except Exception as error:
-        # Wrong use of options and arguments; typer shares no public base for it.
-        if hasattr(error, "format_message") and hasattr(error, "show"):
-            error.show()
-            return int(getattr(error, "exit_code", 2))
-        raise
+    except typer.TyperException as error:
+        # Wrong use of options and arguments; its message is rich text that only the error itself can print.
+        show_usage: Callable[[], None] = getattr(error, "show", lambda: err.print(str(error), markup=False))
+        show_usage()
+        return int(getattr(error, "exit_code", 2))
     return result if isinstance(result, int) else 0
 
 
@@ -233,13 +234,13 @@ def demo(
 ) -> int:
     """Run example pipelines on real data, ask about them, and walk a planted fault to its cause."""
     try:
-        from xray_examples.demo import run_demo
+        run_demo: Callable[..., int] = importlib.import_module("xray_examples.demo").run_demo
     except ImportError as error:
         raise XRayError(
             f"The demo needs {error.name}, which is not installed.",
             hint="pip install 'xray-decisions[server,examples]'",
         ) from None
-    return int(run_demo(out, keep=keep, as_json=as_json))
+    return run_demo(out, keep=keep, as_json=as_json)
 
 
 @app.command()

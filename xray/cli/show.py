@@ -102,7 +102,7 @@ def print_answer(console: Console, question: Document, answer: Document) -> None
             table.add_row(
                 _text(row.get("candidate_id")), _text(row.get("verdict")), _text(row.get("reason_label")),
                 f"{score:.4g}" if isinstance(score, (int, float)) else "", _text(row.get("rank")),
-                _text(row.get("name") or row.get("stage_id")), _text(row.get("run_id")),
+                _text(row.get("stage_name") or row.get("stage_id")), _text(row.get("run_id")),
             )  # fmt: skip
         console.print(table)
     else:

@@ -1,0 +1,136 @@
+"""Every code block of the README and the docs is run, against a service of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import xray
+from tests.service import Service, start_service
+from xray.settings import SETTINGS
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+LANGUAGES = {"python", "bash", "json", "text"}
+
+
+@dataclass
+class Block:
+    language: str
+    text: str
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    blocks: list[Block] = []
+    inside: Block | None = None
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        fence = re.match(r"\s*```(\w*)", line)
+        if fence and inside is None:
+            inside = Block(fence[1], "", number + 1)
+        elif fence and inside is not None:
+            blocks.append(inside)
+            inside = None
+        elif inside is not None:
+            inside.text += line + "\n"
+    assert inside is None, f"{page.name} has a block that does not end"
+    return blocks
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    with start_service(tmp_path) as running:
+        # Something to look at, for pages that only look.
+        xray.configure(server_url=running.url)
+        xray.filtering_stage("seed", passed="ok", reason_label="why")(
+            lambda pool: [{"id": n, "ok": n > 3, "why": "too_small"} for n in pool]
+        )([1, 2, 3, 4])
+        assert xray.flush(timeout_s=20)
+        yield running
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run_in_order(page: Path, service: Service, tmp_path: Path):
+    """Python shares one namespace a page and must record without loss; questions must be answered; commands exit 0."""
+    blocks = blocks_of(page)
+    assert {block.language for block in blocks} <= LANGUAGES, "a block in a language that is not checked"
+    python = "\n".join(block.text for block in blocks if block.language == "python")
+    if python:
+        script = tmp_path / "page.py"
+        script.write_text(
+            python + "\nimport xray\nassert xray.flush(timeout_s=20), xray.stats()\nassert not xray.stats().failures\n"
+        )
+        run([sys.executable, str(script)], service, tmp_path)
+    for block in blocks:
+        if block.language == "json":
+            service.client().query(json.loads(block.text))
+        elif block.language == "bash":
+            for command in block.text.replace("\\\n", " ").strip().splitlines():
+                run_command(command, service, tmp_path)
+
+
+def run_command(command: str, service: Service, folder: Path) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        # What the target does is the business of other tests; here: the target exists and can be worked out.
+        subprocess.run([*words[:2], "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+    elif words[:2] == ["pip", "install"]:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        name, _, extra = words[2].partition("[")
+        assert name == project["name"]
+        assert not extra or extra.rstrip("]") in project["optional-dependencies"]
+    elif words == ["xray", "serve"]:
+        assert service.announcement.startswith(f"X-Ray listens on {service.url}")
+    elif words[0] == ".venv/bin/xray":
+        run([xray_command(), *words[1:]], service, folder)
+    else:
+        run(["bash", "-c", command], service, folder)
+
+
+def run(command: list[str], service: Service, folder: Path) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "XRAY_SERVER_URL": service.url, "PATH": path}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    assert "X-Ray:" not in done.stderr, "a snippet makes X-Ray complain"
+
+
+def xray_command() -> str:
+    return str(Path(sys.executable).parent / "xray")
+
+
+def test_links_lead_somewhere():
+    """Relative links in README and docs name files that exist."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_setting_is_documented_as_it_is():
+    """docs/settings.md has each setting's name, variable and meaning."""
+    page = (ROOT / "docs" / "settings.md").read_text()
+    for setting in SETTINGS:
+        assert f"| `{setting.name}` | `{setting.variable}` |" in page
+        assert setting.help in page
+
+
+def test_the_example_stands_near_the_top_of_the_readme():
+    """A reader sees code before line 30, and it is short."""
+    block = next(block for block in blocks_of(ROOT / "README.md") if block.language == "python")
+    lines = [line for line in block.text.splitlines() if line.strip()]
+    assert block.line + block.text.count("\n") <= 30
+    assert len(lines) <= 12

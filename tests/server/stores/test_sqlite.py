@@ -1,0 +1,203 @@
+"""The SQLite store: the contract of all stores, and what is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xray.exceptions import StoreError
+from xray.ids import new_id
+from xray_server.query.ast import And, Compare, Field, Metric, Scan, SortKey
+from xray_server.query.ast import Test as Condition
+from xray_server.stores.base import Store, WriteBatch
+from xray_server.stores.sqlite import SqliteStore, scans
+from xray_server.stores.sqlite.rows import RUNS, STAGES
+from xray_server.stores.sqlite.schema import MIGRATIONS, migrate
+from xray_server.testing import StoreContract
+from xray_server.testing_data import BY_ID, PROJECT, documents, ids, sample_batch, sample_runs
+
+WRITES_UNTIL_KILLED = """
+import asyncio, sys
+from xray.ids import new_id
+from xray_server.stores.base import WriteBatch
+from xray_server.stores.sqlite import SqliteStore
+
+async def write(store):
+    while True:
+        run_id = new_id()
+        await store.write("default", WriteBatch(runs={run_id: {"id": run_id, "input": "x" * 2000}}))
+        print(run_id, flush=True)
+
+async def main():
+    store = SqliteStore(sys.argv[1])
+    await store.open()
+    await asyncio.gather(*(write(store) for _ in range(8)))
+
+asyncio.run(main())
+"""
+
+
+class TestSqliteStore(StoreContract):
+    async def make_store(self, place: Path) -> Store:
+        return SqliteStore(place / "xray.sqlite3")
+
+
+def test_a_killed_writer_leaves_every_acknowledged_batch(tmp_path):
+    """After kill -9 in the middle of writing, every batch whose write had returned is there."""
+    file = tmp_path / "xray.sqlite3"
+    child = subprocess.Popen([sys.executable, "-c", WRITES_UNTIL_KILLED, str(file)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    acknowledged = [child.stdout.readline().strip() for _ in range(60)]
+    os.kill(child.pid, signal.SIGKILL)
+    acknowledged += [line.strip() for line in child.stdout if line.endswith("\n")]
+    child.wait()
+    child.stdout.close()
+    with_store(file, lambda store: _holds(store, acknowledged))
+
+
+async def _holds(store, run_ids):
+    found = await documents(store, "runs")
+    assert set(run_ids) <= set(found)
+    assert all(run["input"] == "x" * 2000 for run in found.values())
+
+
+def test_a_newer_form_is_refused(tmp_path):
+    """A file of a newer version of X-Ray is not opened, and not changed."""
+    file = tmp_path / "xray.sqlite3"
+    with_store(file, lambda store: store.write(PROJECT, sample_batch()))
+    set_version(file, len(MIGRATIONS) + 1)
+    with pytest.raises(StoreError) as caught:
+        asyncio.run(SqliteStore(file).open())
+    assert caught.value.code == "newer_store"
+    set_version(file, len(MIGRATIONS))
+    assert with_store(file, lambda store: documents(store, "runs")) == sample_runs()
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    """A SQLite file with other tables, and a file that is no SQLite file, are not taken."""
+    file = tmp_path / "other.sqlite3"
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    with pytest.raises(StoreError, match="not X-Ray's"):
+        asyncio.run(SqliteStore(file).open())
+    (tmp_path / "text").write_text("no database at all, but long enough to be looked at\n" * 50)
+    with pytest.raises(StoreError):
+        asyncio.run(SqliteStore(tmp_path / "text").open())
+
+
+def test_the_tables_have_a_column_for_every_field(tmp_path):
+    """The published fields and the columns of the tables are the same."""
+    connection = sqlite3.connect(tmp_path / "xray.sqlite3", isolation_level=None)
+    migrate(connection)
+    for table in (RUNS, STAGES):
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")]
+        assert set(columns) == {"row", "project", *table.kinds}
+    connection.close()
+
+
+def test_readers_do_not_wait_for_a_writer(tmp_path):
+    """While another connection holds the write lock, reads are answered from the state before."""
+    file = tmp_path / "xray.sqlite3"
+
+    async def use(store):
+        await store.write(PROJECT, sample_batch())
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE runs SET label = 'changed'")
+        reads = await asyncio.gather(documents(store, "runs"), documents(store, "runs"))
+        assert reads == [sample_runs(), sample_runs()]
+        other.execute("ROLLBACK")
+        other.close()
+
+    with_store(file, use)
+
+
+def test_a_bad_batch_fails_alone(tmp_path):
+    """Of batches that share a transaction, only the one that cannot be written is refused."""
+
+    async def use(store):
+        good = [new_id() for _ in range(20)]
+        batches = [WriteBatch(runs={run_id: {"id": run_id, "label": "good"}}) for run_id in good]
+        bad = WriteBatch(runs={"bad": {"id": "bad", "no_such_field": 1}})
+        results = await asyncio.gather(
+            *(store.write(PROJECT, batch) for batch in [*batches[:10], bad, *batches[10:]]), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [type(None)] * 10 + [StoreError] + [type(None)] * 10
+        assert set(await documents(store, "runs")) == set(good)
+
+    with_store(tmp_path / "xray.sqlite3", use)
+
+
+def test_a_failed_batch_leaves_nothing(tmp_path):
+    """What a batch wrote before it failed is undone, the names of its metrics included."""
+
+    async def use(store):
+        stages = {"s": {"id": "s", "run_id": "r", "metrics": {"fresh": 1}}, "t": {"id": "t", "run_id": "r", "odd": 1}}
+        with pytest.raises(StoreError):
+            await store.write(PROJECT, WriteBatch(stages=stages))
+        del stages["t"]
+        await store.write(PROJECT, WriteBatch(stages=stages))
+        fresh = Scan("stages", stage=Condition(Metric("fresh"), Compare("eq", 1)))
+        assert ids(await store.scan(PROJECT, fresh)) == ["s"]
+
+    with_store(tmp_path / "xray.sqlite3", use)
+
+
+@pytest.mark.parametrize(
+    "sort", [(SortKey(Metric("fail_ratio"), descending=True), BY_ID), (BY_ID,)], ids=["metric", "id"]
+)
+def test_metrics_are_found_through_their_index(tmp_path, sort):
+    """The question for a high fail ratio reads the index over (metric, value), sorted by it or not."""
+    high = Condition(Metric("fail_ratio"), Compare("gt", 0.9))
+    filtering = Condition(Field(("type",)), Compare("eq", "filtering"))
+    statement = next(scans.statements(PROJECT, Scan("stages", stage=And((filtering, high)), sort=sort)))
+    plan = query_plan(tmp_path, statement)
+    assert "USING COVERING INDEX stage_metrics_by_value (metric=? AND value>?)" in plan
+    assert "SCAN" not in plan
+
+
+def test_the_latest_runs_of_a_pipeline_are_read_in_order(tmp_path):
+    """The list of a pipeline's runs, newest first, is read off an index without sorting."""
+    sort = (SortKey(Field(("started_at",)), descending=True), SortKey(Field(("id",)), descending=True))
+    label = Condition(Field(("label",)), Compare("eq", "a"))
+    scan = Scan("runs", pipeline=label, sort=sort, after=(5, "x"))
+    plan = query_plan(tmp_path, next(scans.statements(PROJECT, scan)))
+    assert "USING INDEX runs_by_label (project=? AND label=? AND started_at>? AND started_at<?)" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------
+
+
+def with_store(file, use):
+    async def run():
+        store = SqliteStore(file)
+        await store.open()
+        try:
+            return await use(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def set_version(file, version):
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+
+
+def query_plan(folder, statement):
+    connection = sqlite3.connect(folder / "xray.sqlite3", isolation_level=None)
+    migrate(connection)
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.text}", statement.params).fetchall()
+    connection.close()
+    return "\n".join(row[-1] for row in rows)

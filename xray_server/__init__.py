@@ -1,0 +1,1 @@
+"""X-Ray's service: ingest, stores, the query language and the HTTP API."""

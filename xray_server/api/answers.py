@@ -1,0 +1,154 @@
+"""From a question to an answer's body: the one path of ``/v1/query`` and of every list."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from xray.exceptions import PluginError, QueryError
+from xray.metrics import Metric
+from xray.plugins import Plugins
+from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
+from xray_server.ingest import Ingest
+from xray_server.query.cursor import encode_cursor
+from xray_server.query.fields import MetricCatalog
+from xray_server.query.parser import parse
+from xray_server.query.run import Coverage, answer
+from xray_server.settings import ServerSettings
+from xray_server.stores.base import Store
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_TIMES = {
+    name for fields in (PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS) for name, kind in fields.items() if kind == "time"
+}
+
+
+class Service:
+    """What the routers work with.
+
+    Args:
+        store: The store, open.
+        plugins: The stage types that the service has.
+        settings: The service's settings.
+    """
+
+    project = "default"
+    """The project of every request; no body can name one."""
+
+    def __init__(self, store: Store, plugins: Plugins, settings: ServerSettings) -> None:
+        self.store = store
+        self.plugins = plugins
+        self.settings = settings
+        self.ingest = Ingest(store, plugins)
+
+    async def declarations(self) -> dict[str, list[Metric]]:
+        """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.
+
+        A declaration of a sender that clashes with what is known already is left out.
+        """
+        known = MetricCatalog.of(self.plugins)
+        found = {stage_type: list(metrics) for stage_type, metrics in self.plugins.metrics().items()}
+        for stage_type, declared in (await self.store.declarations(self.project)).items():
+            for declaration in declared:
+                try:
+                    known.add(stage_type, [declaration])
+                except PluginError:
+                    continue
+                found.setdefault(stage_type, []).append(Metric(**declaration))
+        return found
+
+    async def catalog(self) -> MetricCatalog:
+        """Everything that a question may name."""
+        columns = {column for stage_type in self.plugins.stage_types.values() for column in stage_type.columns}
+        return MetricCatalog(await self.declarations(), candidate_columns=columns)
+
+    async def ask(self, question: Any) -> dict[str, Any]:
+        """Answer a question of the query language.
+
+        Args:
+            question: The JSON object, decoded.
+
+        Returns:
+            ``rows``, ``cursor`` and ``coverage``, ready to be sent.
+
+        Raises:
+            QueryError: It is not of the query language.
+            StoreError: The data could not be read.
+        """
+        parsed = parse(question, await self.catalog())
+        found = await answer(self.store, self.project, parsed)
+        return {
+            "rows": [presented(row) for row in found.rows],
+            "cursor": None if found.next is None else encode_cursor(parsed, found.next),
+            "coverage": found.coverage.as_dict(),
+        }
+
+    async def listing(
+        self, returns: str, conditions: Mapping[str, Any], limit: int, cursor: str | None
+    ) -> dict[str, Any]:
+        """Answer a list, which is a question in simpler clothes.
+
+        Args:
+            returns: ``runs``, ``stages`` or ``candidates``.
+            conditions: Parameter → ``(part, field, value)``, or ``(part, field, operator, value)``; those whose value
+                is None do not count.
+            limit: How many rows at most.
+            cursor: Where the page before stopped.
+
+        Raises:
+            QueryError: A value is none that the parameter can have; ``path`` names the parameter.
+            StoreError: The data could not be read.
+        """
+        question: dict[str, Any] = {"return": returns, "limit": limit, "cursor": cursor}
+        if returns == "candidates":
+            question["candidate"] = {}
+        parameters: dict[str, str] = {}
+        for parameter, (part, name, operator, value) in conditions.items():
+            if value is not None:
+                question.setdefault(part, {}).setdefault(name, {})[operator] = value
+                parameters[f"{part}.{name}.{operator}"] = parameter
+        try:
+            return await self.ask(question)
+        except QueryError as error:
+            for path, parameter in parameters.items():
+                if error.path is not None and path.startswith(error.path):
+                    error.path = parameter
+                    break
+            raise
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request is for."""
+    service: Service = request.app.state.service
+    return service
+
+
+Here = Annotated[Service, Depends(service_of)]
+
+
+def presented(document: Mapping[str, Any]) -> Document:
+    """A document as the API shows it: its times as ISO 8601, UTC, with milliseconds."""
+    shown = dict(document)
+    for name in _TIMES & shown.keys():
+        shown[name] = iso_time(shown[name])
+    pipeline = shown.get("pipeline")
+    if isinstance(pipeline, dict) and "started_at" in pipeline:
+        shown["pipeline"] = {**pipeline, "started_at": iso_time(pipeline["started_at"])}
+    return shown
+
+
+def iso_time(milliseconds: int | None) -> str | None:
+    """A moment as ISO 8601 in UTC: ``2026-11-01T00:00:00.000Z``."""
+    if milliseconds is None:
+        return None
+    moment = _EPOCH + dt.timedelta(milliseconds=milliseconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def whole_list(rows: list[Any]) -> dict[str, Any]:
+    """A list that is not paged, in the shape of all lists."""
+    coverage = Coverage(len(rows), 0, 0, 0, complete=True)
+    return {"rows": rows, "cursor": None, "coverage": coverage.as_dict()}

@@ -1,0 +1,285 @@
+"""What the API takes and answers, for validation of parameters and for its OpenAPI description."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from xray.exceptions import SchemaError, did_you_mean
+from xray.schema import STATUSES
+from xray.stage_types.base import VERDICTS, Verdict
+from xray_server.query.parser import DEFAULT_LIMIT, MAX_LIMIT
+
+Status = Literal["running", "success", "failure"]
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+
+class Problem(BaseModel):
+    """What is wrong."""
+
+    code: str = Field(description="A short machine-readable name of the problem.", examples=["unknown_field"])
+    message: str = Field(description="What is wrong, in one sentence.")
+    path: str | None = Field(description="Where in the input.", examples=["events[3].run.id"])
+    hint: str | None = Field(description="What to do about it, or the nearest right word.")
+
+
+class ErrorAnswer(BaseModel):
+    """The one shape of errors."""
+
+    error: Problem
+
+
+class EventProblem(BaseModel):
+    """What is wrong with one event of a batch."""
+
+    index: int = Field(description="The event's place in the batch, from 0.")
+    error: Problem
+
+
+class IngestAnswer(BaseModel):
+    """What became of a batch."""
+
+    accepted: int = Field(description="How many events are stored; they are durable.")
+    errors: list[EventProblem]
+
+
+class RejectedAnswer(IngestAnswer):
+    """What became of a batch in which some events are bad; the others are stored."""
+
+    error: Problem = Field(description="The first of the problems.")
+
+
+class CoverageModel(BaseModel):
+    """What an answer rests on."""
+
+    matched: int = Field(description="How many rows there are.")
+    scanned: int = Field(description="How many runs and stages were read.")
+    pages_opened: int = Field(description="How many pages of candidates were decompressed.")
+    without_all_candidates: int = Field(description="For how many stages not all candidates are kept.")
+    complete: bool = Field(description="False where a budget ended the search before the page was full.")
+
+
+class RunModel(BaseModel):
+    """One run; a field that is not known is left out. Times are ISO 8601, UTC."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    key: str | None = None
+    label: str | None = None
+    version: str | None = None
+    environment: str | None = None
+    repository: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    duration_ms: float | None = None
+    status: Status | None = None
+    error: dict[str, Any] | None = None
+    input: Any = None
+    output: Any = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    stage_count: int | None = None
+    completeness: str | None = None
+    sample_rate: float | None = None
+
+
+class StageModel(BaseModel):
+    """One stage; a field that is not known is left out. Times are ISO 8601, UTC."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    run_id: str
+    parent_id: str | None = None
+    order: int | None = None
+    path: str | None = None
+    name: str | None = None
+    type: str | None = None
+    started_at: str | None = None
+    duration_ms: float | None = None
+    status: Status | None = None
+    error: dict[str, Any] | None = None
+    input: Any = None
+    output: Any = None
+    metadata: dict[str, Any] | None = None
+    facts: dict[str, Any] | None = None
+    llm: dict[str, Any] | None = None
+    reasoning: str | None = None
+    capture: dict[str, Any] | None = Field(None, description="What was kept of what was seen.")
+    metrics: dict[str, Any] | None = None
+    metrics_over: int | None = Field(None, description="How many candidates the metrics cover.")
+    pipeline: dict[str, Any] | None = Field(None, description="The run's immutable fields.")
+
+
+class RunWithStages(RunModel):
+    """One run and its stages in order."""
+
+    stages: list[StageModel]
+
+
+class CandidateModel(BaseModel):
+    """One candidate of a stage; a field without a value is left out."""
+
+    model_config = ConfigDict(extra="allow")
+
+    candidate_id: str
+    seq: int = Field(description="The place among the stage's candidates, from 0.")
+    stage_id: str
+    verdict: Verdict | None = None
+    reason_label: str | None = None
+    reason_text: str | None = None
+    score: float | None = None
+    rank: int | None = None
+    data: Any = None
+    output: Any = None
+
+
+class PipelineModel(BaseModel):
+    """One pipeline, by the label of its runs."""
+
+    label: str | None
+    run_count: int
+    failure_count: int
+    first_started_at: str | None
+    last_started_at: str | None
+    versions: list[str]
+    environments: list[str]
+
+
+class MetricModel(BaseModel):
+    """One metric and the stage types that have it."""
+
+    name: str
+    query_name: str = Field(description="As questions write it.", examples=["$failRatio"])
+    unit: str
+    meaning: str
+    kind: Literal["number", "table", "data"]
+    indexed: bool
+    bad: Literal["high", "low"] | None = Field(description="The direction that means trouble.")
+    stage_types: list[str]
+
+
+class ListAnswer(BaseModel):
+    """What all lists share."""
+
+    cursor: str | None = Field(description="Give it back to get the next page; null on the last one.")
+    coverage: CoverageModel
+
+
+class Runs(ListAnswer):
+    """A page of runs."""
+
+    rows: list[RunModel]
+
+
+class Stages(ListAnswer):
+    """A page of stages."""
+
+    rows: list[StageModel]
+
+
+class CandidateList(ListAnswer):
+    """A page of candidates."""
+
+    rows: list[CandidateModel]
+
+
+class Pipelines(ListAnswer):
+    """All pipelines."""
+
+    rows: list[PipelineModel]
+
+
+class Metrics(ListAnswer):
+    """All metrics that questions may name."""
+
+    rows: list[MetricModel]
+
+
+class Rows(ListAnswer):
+    """A page of runs, stages or candidates, as the question says."""
+
+    rows: list[dict[str, Any]]
+
+
+class Health(BaseModel):
+    """That the service lives and reads its store."""
+
+    status: Literal["ok"]
+    version: str
+    store: dict[str, Any]
+
+
+# --- parameters -------------------------------------------------------------------------------------------------
+
+
+class Parameters(BaseModel):
+    """Query parameters; one that is not known is refused, with the nearest one that is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: Any) -> Any:
+        for name in values:
+            if name not in cls.model_fields:
+                raise SchemaError(
+                    f"There is no parameter '{name:.100}'.",
+                    code="unknown_parameter",
+                    path=name,
+                    hint=did_you_mean(name, cls.model_fields)
+                    or (f"There are {', '.join(cls.model_fields)}." if cls.model_fields else None),
+                )
+        return values
+
+
+class PageParameters(Parameters):
+    """What every list takes."""
+
+    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="How many rows at most.")
+    cursor: str | None = Field(None, description="Where the page before stopped.")
+
+
+class TimeParameters(PageParameters):
+    """What lists by time take."""
+
+    since: str | None = Field(None, description="Started at or after: ISO 8601 with a zone.")
+    until: str | None = Field(None, description="Started before: ISO 8601 with a zone.")
+
+    @model_validator(mode="after")
+    def _mend_offsets(self) -> Self:
+        # A "+" that was not percent-encoded arrives as a space: 2026-11-01T00:00:00 02:00.
+        for name in ("since", "until"):
+            value = getattr(self, name)
+            if value and "T" in value:
+                setattr(self, name, value.replace(" ", "+"))
+        return self
+
+
+class RunParameters(TimeParameters):
+    """By what runs can be listed."""
+
+    label: str | None = Field(None, description="The pipeline's label.")
+    key: str | None = Field(None, description="The user's own id of the run.")
+    status: str | None = Field(None, description="How the run stands.", json_schema_extra={"enum": list(STATUSES)})
+    version: str | None = None
+    environment: str | None = None
+
+
+class StageParameters(TimeParameters):
+    """By what stages can be listed."""
+
+    run_id: str | None = Field(None, description="The run's id.")
+    type: str | None = Field(None, description="The stage type.")
+    name: str | None = Field(None, description="The stage's name.")
+    label: str | None = Field(None, description="The pipeline's label.")
+
+
+class CandidateParameters(PageParameters):
+    """By what the candidates of a stage can be listed."""
+
+    verdict: str | None = Field(None, description="What was decided.", json_schema_extra={"enum": list(VERDICTS)})
+    reason_label: str | None = None

@@ -1,0 +1,60 @@
+"""``/v1/stages`` and their candidates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from xray.ids import is_id
+from xray_server.api.answers import Here, Service
+from xray_server.api.models import (
+    CandidateList,
+    CandidateParameters,
+    ErrorAnswer,
+    Parameters,
+    StageModel,
+    StageParameters,
+    Stages,
+)
+from xray_server.errors import json_response, not_found
+
+router = APIRouter(tags=["stages"], responses={422: {"model": ErrorAnswer}})
+
+
+@router.get("/v1/stages", response_model=Stages)
+async def stages(parameters: Annotated[StageParameters, Query()], service: Here) -> Response:
+    """List stages, the latest first."""
+    conditions: dict[str, Any] = {
+        name: ("stage", name, "$eq", getattr(parameters, name)) for name in ("run_id", "type", "name")
+    }
+    conditions["label"] = ("pipeline", "label", "$eq", parameters.label)
+    conditions["since"] = ("stage", "started_at", "$gte", parameters.since)
+    conditions["until"] = ("stage", "started_at", "$lt", parameters.until)
+    return json_response(await service.listing("stages", conditions, parameters.limit, parameters.cursor))
+
+
+@router.get("/v1/stages/{stage_id}", response_model=StageModel, responses={404: {"model": ErrorAnswer}})
+async def stage(stage_id: str, _: Annotated[Parameters, Query()], service: Here) -> Response:
+    """Show one stage."""
+    return json_response(await _stage(service, stage_id))
+
+
+@router.get("/v1/stages/{stage_id}/candidates", response_model=CandidateList, responses={404: {"model": ErrorAnswer}})
+async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Query()], service: Here) -> Response:
+    """List the candidates of a stage in their order."""
+    await _stage(service, stage_id)
+    conditions = {
+        "stage_id": ("stage", "id", "$eq", stage_id),
+        "verdict": ("candidate", "verdict", "$eq", parameters.verdict),
+        "reason_label": ("candidate", "reason_label", "$eq", parameters.reason_label),
+    }
+    return json_response(await service.listing("candidates", conditions, parameters.limit, parameters.cursor))
+
+
+async def _stage(service: Service, stage_id: str) -> Any:
+    if is_id(stage_id):
+        found = (await service.ask({"stage": {"id": stage_id}, "limit": 1}))["rows"]
+        if found:
+            return found[0]
+    raise not_found(f"There is no stage '{stage_id:.100}'.")

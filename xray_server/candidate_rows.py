@@ -1,0 +1,206 @@
+"""The candidates of an event: from rows or columns, as they came, to checked columns."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from xray.exceptions import SchemaError, did_you_mean
+from xray.stage_types.base import CANDIDATE_COLUMNS, VERDICTS, Columns
+from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text, is_clean_list
+
+ID_NAMES = ("candidate_id", "id")
+_COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_RESERVED = frozenset({"seq", "stage_id", "stage_name", "stage_type", "run_id", "label"})
+"""What an answer puts beside a candidate's own columns."""
+
+_Place = Callable[[str, int], str]
+"""Column and position → the path of the value in what was sent."""
+
+
+def from_rows(rows: Any, path: str, own_columns: Sequence[str] | None) -> Columns:
+    """The columns of candidates that came as rows.
+
+    Args:
+        rows: What was sent.
+        path: Where it was (``events[3].candidates``).
+        own_columns: The stage type's own columns; None where the type is not known, so that any name will do.
+
+    Raises:
+        SchemaError: It is no list of candidates; ``path`` names the one that is not.
+    """
+    if not isinstance(rows, list):
+        raise SchemaError("'candidates' is a list of objects.", code="bad_value", path=path)
+    ids: list[Any] = []
+    names: dict[str, None] = {}
+    for position, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise SchemaError("A candidate is an object.", code="bad_candidate", path=f"{path}[{position}]")
+        given = [name for name in ID_NAMES if row.get(name) is not None]
+        if len(given) != 1:
+            raise SchemaError(
+                "A candidate has two ids." if given else "A candidate has no id.",
+                code="bad_candidate",
+                path=f"{path}[{position}]",
+                hint="Give it as 'id', a string.",
+            )
+        ids.append(row[given[0]])
+        names.update(dict.fromkeys(row))
+    for name in names:
+        if name not in ID_NAMES:
+            where = next(i for i, row in enumerate(rows) if name in row)
+            _check_name(name, f"{path}[{where}].{name}", own_columns)
+    values = {name: [row.get(name) for row in rows] for name in names if name not in ID_NAMES}
+    return _checked(ids, values, lambda name, position: f"{path}[{position}].{name}")
+
+
+def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> Columns:
+    """The columns of candidates that came by column.
+
+    Args:
+        columns: What was sent.
+        path: Where it was (``events[3].columns``).
+        own_columns: As in :func:`from_rows`.
+
+    Raises:
+        SchemaError: It is no object of lists of one length; ``path`` names the one that is not.
+    """
+    if not isinstance(columns, dict):
+        raise SchemaError("'columns' is an object of lists.", code="bad_value", path=path)
+    id_names = [name for name in ID_NAMES if columns.get(name) is not None]
+    if len(id_names) != 1:
+        raise SchemaError(
+            "Columns need one column of ids.", code="bad_candidate", path=path, hint="Name it 'candidate_id'."
+        )
+    for name, values in columns.items():
+        if name not in ID_NAMES:
+            _check_name(name, f"{path}.{name}", own_columns)
+        if values is not None and not isinstance(values, list):
+            raise SchemaError("A column is a list.", code="bad_value", path=f"{path}.{name}")
+    ids = columns[id_names[0]]
+    values = {name: column for name, column in columns.items() if name not in ID_NAMES and column is not None}
+    for name, column in values.items():
+        if len(column) != len(ids):
+            raise SchemaError(
+                f"Column '{name}' has {len(column)} values for {len(ids)} candidates.",
+                code="bad_candidate",
+                path=f"{path}.{name}",
+            )
+    return _checked(ids, values, lambda name, position: f"{path}.{name}[{position}]")
+
+
+def _check_name(name: Any, path: str, own_columns: Sequence[str] | None) -> None:
+    known = {*CANDIDATE_COLUMNS, *(own_columns or ())}
+    if name in known:
+        return
+    if not isinstance(name, str) or own_columns is not None or name in _RESERVED or not _COLUMN_NAME.match(name):
+        raise SchemaError(
+            f"A candidate has no field '{name}'.",
+            code="unknown_field",
+            path=path,
+            hint=did_you_mean(str(name), known) or "What describes the candidate itself belongs into 'data'.",
+        )
+
+
+def _checked(ids: list[Any], values: dict[str, list[Any]], place: _Place) -> Columns:
+    checked = {name: _CHECKS.get(name, _json)(name, column, place) for name, column in values.items()}
+    return Columns(_words("candidate_id", ids, place, required=True), checked)
+
+
+def _words(name: str, values: list[Any], place: _Place, *, required: bool = False) -> list[Any]:
+    """Strings; an integer is a string to us, so that ids may be sent as they are in a database."""
+    if set(map(type, values)) <= ({str} if required else {str, type(None)}) and is_clean_list(values):
+        return values
+    words: list[Any] = []
+    for position, value in enumerate(values):
+        if isinstance(value, str):
+            words.append(clean_text(value))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            words.append(str(value))
+        elif value is None and not required:
+            words.append(None)
+        else:
+            raise SchemaError(
+                f"'{name}' is a string.",
+                code="bad_candidate",
+                path=place(name, position),
+            )
+    return words
+
+
+def _texts(_name: str, values: list[Any], _place: _Place) -> list[Any]:
+    """Prose; what is no string is kept as its JSON."""
+    if set(map(type, values)) <= {str, type(None)} and is_clean_list(values):
+        return values
+    return [
+        clean_text(value)
+        if isinstance(value, str)
+        else None
+        if value is None
+        else msgspec.json.encode(clean(value)).decode()
+        for value in values
+    ]
+
+
+def _verdicts(name: str, values: list[Any], place: _Place) -> list[Any]:
+    for position, value in enumerate(values):
+        if value is not None and value not in VERDICTS:
+            raise SchemaError(
+                f"A verdict is one of {', '.join(VERDICTS)}.",
+                code="bad_candidate",
+                path=place(name, position),
+                hint=did_you_mean(value, VERDICTS) if isinstance(value, str) else None,
+            )
+    return values
+
+
+def _scores(name: str, values: list[Any], place: _Place) -> list[Any]:
+    """Numbers; one that is not finite, or beyond 64 bits, is no score."""
+    if set(map(type, values)) <= {float, type(None)} and math.isfinite(sum(filter(None, values))):
+        return values
+    scores: list[Any] = []
+    for position, value in enumerate(values):
+        if value is None:
+            scores.append(None)
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise SchemaError(f"'{name}' is a number.", code="bad_candidate", path=place(name, position))
+        else:
+            is_kept = math.isfinite(value) if isinstance(value, float) else INT64_MIN <= value <= INT64_MAX
+            scores.append(value if is_kept else None)
+    return scores
+
+
+def _ranks(name: str, values: list[Any], place: _Place) -> list[Any]:
+    for position, value in enumerate(values):
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= INT64_MAX:
+            raise SchemaError(f"'{name}' is an integer, 0 or more.", code="bad_candidate", path=place(name, position))
+    return values
+
+
+def _objects(name: str, values: list[Any], place: _Place) -> list[Any]:
+    for position, value in enumerate(values):
+        if value is not None and not isinstance(value, dict):
+            raise SchemaError(f"'{name}' is an object.", code="bad_candidate", path=place(name, position))
+    return _json(name, values, place)
+
+
+def _json(_name: str, values: list[Any], _place: _Place) -> list[Any]:
+    return values if is_clean_list(values) else [clean(value) for value in values]
+
+
+_CHECKS: dict[str, Callable[[str, list[Any], _Place], list[Any]]] = {
+    "verdict": _verdicts,
+    "reason_label": _words,
+    "reason_text": _texts,
+    "score": _scores,
+    "scores": _objects,
+    "checks": _objects,
+    "rank": _ranks,
+    "rank_before": _ranks,
+}

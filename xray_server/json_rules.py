@@ -1,0 +1,97 @@
+"""What users record is JSON that every store keeps alike.
+
+NaN, infinities, integers beyond 64 bits, NUL, lone surrogates, and what msgpack has beyond JSON (bytes, timestamps,
+extension types) are replaced with a marker, or with U+FFFD inside texts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import Any
+
+from xray.capture.snapshot import marker
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+MAX_DEPTH = 90
+"""Below the 100 levels that MongoDB takes, with room for what the documents add around a value."""
+
+_HARMLESS = {type(None), bool}
+
+
+def is_clean(value: Any, depth: int = 0) -> bool:
+    """Whether a decoded value keeps the rules as it is; the common case, so that nothing is copied for it."""
+    if isinstance(value, str):
+        return "\0" not in value and (value.isascii() or _is_encodable(value))
+    if value is None or isinstance(value, bool):
+        return True
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return INT64_MIN <= value <= INT64_MAX
+    if depth >= MAX_DEPTH:
+        return False
+    if isinstance(value, dict):
+        keys_are_clean = all(isinstance(key, str) and is_clean(key) for key in value)
+        return keys_are_clean and is_clean_list(list(value.values()), depth)
+    return isinstance(value, list) and is_clean_list(value, depth)
+
+
+def is_clean_list(values: list[Any], depth: int = 0) -> bool:
+    """Whether every value of a list keeps the rules; lists of one plain type are looked at as a whole."""
+    kinds = set(map(type, values))
+    if kinds <= _HARMLESS:
+        return True
+    if kinds == {str}:
+        joined = "".join(values)
+        # Two lone surrogates of neighbouring texts stay two lone surrogates when joined.
+        return "\0" not in joined and (joined.isascii() or _is_encodable(joined))
+    return all(is_clean(value, depth + 1) for value in values)
+
+
+def clean(value: Any) -> Any:
+    """The value where it keeps the rules, else a copy that does.
+
+    Args:
+        value: What a JSON or msgpack decoder gave.
+    """
+    return value if is_clean(value) else _replaced(value, 0)
+
+
+def clean_text(text: str) -> str:
+    """A text without NUL and lone surrogates; U+FFFD stands in their place."""
+    if "\0" not in text and (text.isascii() or _is_encodable(text)):
+        return text
+    return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _replaced(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if INT64_MIN <= value <= INT64_MAX else marker(f"integer of {value.bit_length()} bits")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else marker(str(value))
+    if isinstance(value, dict | list):
+        if depth >= MAX_DEPTH:
+            return marker("too deep")
+        if isinstance(value, list):
+            return [_replaced(item, depth + 1) for item in value]
+        return {clean_text(str(key)): _replaced(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, dt.datetime):
+        moment = value if value.tzinfo is None else value.astimezone(dt.UTC)
+        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return marker(f"{len(value)} bytes")
+    return marker(type(value).__qualname__)

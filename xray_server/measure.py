@@ -1,0 +1,151 @@
+"""The metrics of a stage: the sender's where it sent them, else computed from the candidates."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xray.exceptions import PluginError
+from xray.metrics import COMMON_METRICS, Metric
+from xray.plugins import Plugins
+from xray.stage_types.base import Columns, StageType
+from xray_server.documents import Document
+from xray_server.field_values import check_metrics
+from xray_server.pages import CandidatePage, join_columns
+
+log = logging.getLogger("xray.server")
+
+_COMMON = frozenset(metric.name for metric in COMMON_METRICS)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What measuring gave.
+
+    Args:
+        partial: ``capture``, ``metrics``, ``metrics_over`` and ``facts``, to be merged into the stage.
+        may_have_more: Whether candidates of the stage may lie in other events.
+    """
+
+    partial: Document
+    may_have_more: bool
+
+
+def measure(stage: Mapping[str, Any], columns: Columns, sent: Mapping[str, Any] | None, plugins: Plugins) -> Measured:
+    """Measure a stage by its event.
+
+    Metrics that the sender computed are taken as they are. Where it sent none of its type's, or where all candidates
+    are there, the type's are computed from the candidates of the event.
+
+    Args:
+        stage: The partial stage document of the event.
+        columns: The candidates of the event.
+        sent: The metrics of the event, or None.
+        plugins: The stage types that the service has.
+    """
+    count = len(columns)
+    capture = stage.get("capture") or {}
+    kept, seen = capture.get("kept"), capture.get("seen")
+    partial: Document = {}
+    if not capture:
+        partial["capture"] = {"mode": "full", "seen": count, "kept": count}
+    stage_type = _find(stage["type"], plugins)
+    given = dict(sent or {})
+    sent_its_own = bool(_declared(stage_type) & given.keys() - {"duration_ms"}) if stage_type else bool(given)
+    metrics: dict[str, Any] = {}
+    if stage_type is not None and (not sent_its_own or count >= max(seen or 0, 1)):
+        metrics = _compute(stage_type, columns, stage.get("facts"), partial)
+    partial["metrics"] = _with_duration(metrics | given, stage)
+    partial["metrics_over"] = max(seen or 0, count) if sent_its_own else count
+    return Measured(partial, may_have_more=kept is None or kept > count)
+
+
+def remeasure(stage: Mapping[str, Any], pages: Sequence[CandidatePage], plugins: Plugins) -> Document:
+    """Measure a stage by what the store has of it.
+
+    Args:
+        stage: The stage document of the store.
+        pages: All of its pages.
+        plugins: The stage types that the service has.
+
+    Returns:
+        A partial stage document; empty where the store's is right already.
+    """
+    count = sum(len(page.seqs) for page in pages)
+    capture = stage.get("capture") or {}
+    partial: Document = {}
+    if any((capture.get(name) or 0) < count for name in ("kept", "seen")):
+        partial["capture"] = {"kept": count, "seen": count}
+    stage_type = _find(stage.get("type"), plugins)
+    if stage_type is None or count <= stage.get("metrics_over", -1):
+        return partial
+    metrics = _compute(stage_type, join_columns(pages), stage.get("facts"), partial)
+    of_sender = {
+        name: value for name, value in (stage.get("metrics") or {}).items() if name not in _declared(stage_type)
+    }
+    partial["metrics"] = _with_duration(of_sender | metrics, stage)
+    partial["metrics_over"] = count
+    return partial
+
+
+def declarations_for(
+    stage_type: str, sent: Mapping[str, Any] | None, declarations: Sequence[dict[str, Any]], plugins: Plugins
+) -> list[dict[str, Any]]:
+    """What has to be remembered about a sender's metrics: of those that no plugin of the service declares.
+
+    Args:
+        stage_type: The type's name.
+        sent: The sender's metrics.
+        declarations: What the sender said about them; a metric of which it said nothing is described by its value.
+        plugins: The stage types that the service has.
+    """
+    found = _find(stage_type, plugins)
+    known = _COMMON | (_declared(found) if found else frozenset())
+    by_name = {declaration["name"]: declaration for declaration in declarations if declaration["name"] not in known}
+    for name, value in (sent or {}).items():
+        if name not in known and name not in by_name:
+            by_name[name] = Metric(name, "", "", _kind(value)).as_dict()
+    return list(by_name.values())
+
+
+def _kind(value: Any) -> Any:
+    if _is_number(value):
+        return "number"
+    return "table" if isinstance(value, dict) and all(map(_is_number, value.values())) else "data"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _find(name: str | None, plugins: Plugins) -> StageType | None:
+    try:
+        return None if name is None else plugins.stage_type(name)
+    except PluginError:
+        return None
+
+
+def _declared(stage_type: StageType) -> frozenset[str]:
+    return frozenset(metric.name for metric in stage_type.all_metrics())
+
+
+def _compute(
+    stage_type: StageType, columns: Columns, facts: Mapping[str, Any] | None, partial: Document
+) -> dict[str, Any]:
+    try:
+        # Copies: a plugin's code gets nothing that it could change behind our back.
+        return check_metrics(
+            stage_type.compute(Columns(list(columns.candidate_id), dict(columns.values), dict(facts or {}))), "metrics"
+        )
+    except Exception as error:
+        # A plugin's code may fail on any input; the stage is worth keeping without its metrics.
+        log.warning("Computing the metrics of a '%s' stage failed", stage_type.name, exc_info=True)
+        partial["facts"] = {"metrics_error": f"{type(error).__name__}: {error}"[:500]}
+        return {}
+
+
+def _with_duration(metrics: dict[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
+    duration_ms = stage.get("duration_ms")
+    return metrics if duration_ms is None else {"duration_ms": duration_ms} | metrics

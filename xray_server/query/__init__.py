@@ -1,0 +1,1 @@
+"""The query language: parsing questions, evaluating conditions, and answering from any store."""

@@ -1,0 +1,91 @@
+"""Reading a stage's candidates: opening its pages, passing over those that cannot match, and keeping count."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from xray_server.documents import Document
+from xray_server.pages import CandidatePage
+from xray_server.query import ast
+from xray_server.query.evaluate import compile_condition
+from xray_server.query.narrowing import PageFilter
+from xray_server.stores.base import Store
+
+
+class CandidateReader:
+    """Reads candidates for one question.
+
+    Args:
+        store: The store, open.
+        project: The project.
+        condition: What a candidate must satisfy, or None where the question asks for none.
+    """
+
+    def __init__(self, store: Store, project: str, condition: ast.Condition | None) -> None:
+        self._store = store
+        self._project = project
+        self._asked = condition is not None
+        self._filter = PageFilter(condition or ast.EVERYTHING)
+        self._holds = compile_condition(condition or ast.EVERYTHING)
+        self.opened = 0
+        """Pages that were decompressed."""
+        self.passed_over = 0
+        """Pages that were not, because nothing in them can match."""
+        self.without_all = 0
+        """Stages, of those asked about, whose candidates are not all there."""
+
+    @asynccontextmanager
+    async def pages(self, stage_id: str, from_seq: int = 0) -> AsyncIterator[AsyncIterator[CandidatePage]]:
+        """The pages of a stage, closed as soon as they are left, not whenever the garbage collector comes by."""
+        pages = self._store.pages(self._project, stage_id, from_seq=from_seq)
+        try:
+            yield pages
+        finally:
+            close = getattr(pages, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def matching(self, page: CandidatePage) -> list[Document]:
+        """The candidates of a page that satisfy the condition, each with its ``seq``."""
+        if not self._filter.may_match(page):
+            self.passed_over += 1
+            return []
+        self.opened += 1
+        # Decompressing is work on the event loop's thread: let others have it in between.
+        await asyncio.sleep(0)
+        candidates = (row | {"seq": seq} for seq, row in zip(page.seqs, page.columns().rows(), strict=True))
+        return [candidate for candidate in candidates if self._holds(candidate)]
+
+    async def has_match(self, stage: Mapping[str, Any]) -> bool:
+        """Whether a stage has a candidate that satisfies the condition; true where the question asks for none."""
+        if not self._asked:
+            return True
+        count = 0
+        async with self.pages(stage["id"]) as pages:
+            async for page in pages:
+                count += len(page.seqs)
+                if await self.matching(page):
+                    self.note(stage, None)
+                    return True
+        self.note(stage, count)
+        return False
+
+    def note(self, stage: Mapping[str, Any], found: int | None) -> None:
+        """Keep count of the stages whose candidates are not all there.
+
+        Args:
+            stage: A stage whose candidates were asked about; its ``capture`` says how many were seen and kept.
+            found: How many candidates the store has of it, or None where they were not read to the end.
+        """
+        capture = stage.get("capture")
+        capture = capture if isinstance(capture, dict) else {}
+        kept, seen = (_whole(capture.get(name)) for name in ("kept", "seen"))
+        if kept is not None and ((seen is not None and kept < seen) or (found is not None and found < kept)):
+            self.without_all += 1
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,87 @@
+"""Running the service in this process: what ``xray serve`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from xray.exceptions import XRayError
+from xray_server.app import create_app, open_store
+from xray_server.settings import ServerSettings
+from xray_server.stores.base import Store
+
+
+def serve(*, host: str | None = None, port: int | None = None, store: str | None = None) -> int:
+    """Run the service until it is told to stop (SIGINT, SIGTERM).
+
+    Args:
+        host: The address to listen on; the setting by default.
+        port: The port; 0 takes a free one; the setting by default.
+        store: The store's URL; the setting by default.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        XRayError: The address or the store cannot be used.
+    """
+    settings = ServerSettings.from_environment()
+    settings = dataclasses.replace(
+        settings,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
+        store=settings.store if store is None else store,
+    )
+    used_store = open_store(settings.store)
+    asyncio.run(_try(used_store))
+    # Bound here, so that the address that is printed is the one that listens, and a taken port is a clear error.
+    listener = _listen(settings.host, settings.port)
+    address = f"http://{settings.host}:{listener.getsockname()[1]}"
+    app = create_app(settings, used_store)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
+    location = Path(used_store.describe()["location"]).absolute()
+    server = _Server(config, f"X-Ray listens on {address}\nData lies in {location}")
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+async def _try(store: Store) -> None:
+    """Open and close the store before anything listens: one that cannot be used is a clear error then, and no log."""
+    await store.open()
+    await store.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that says where it listens once it does."""
+
+    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+        super().__init__(config)
+        self._announcement = announcement
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self._announcement, flush=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise XRayError(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}.",
+            code="cannot_listen",
+            hint="Name another port with --port, or 0 for a free one.",
+        ) from None
+    listener.set_inheritable(True)
+    return listener

@@ -1,0 +1,1 @@
+"""Places that keep runs, stages and candidates; ``base`` says what is asked of them."""

@@ -1,0 +1,308 @@
+"""Conditions of the query language as SQL.
+
+The SQL *narrows*: it may let through too much where a condition reaches into free-form JSON or candidates, never too
+little. For the schema's scalar fields, for tags and for metrics it is exact. The tables' aliases are ``r`` (runs) and
+``s`` (stages).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
+from xray_server.query.ast import And, Compare, Condition, Exists, Field, In, Metric, Not, Or, Reference, Test
+from xray_server.stores.sqlite.rows import MetricRow, to_json
+from xray_server.stores.sqlite.sql import (
+    FALSE,
+    TRUE,
+    UNKNOWN,
+    Bounds,
+    Sql,
+    all_of,
+    any_of,
+    both,
+    either,
+    exact,
+)
+
+_SYMBOLS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_TEXT: tuple[Kind, ...] = ("id", "string", "strings")
+_NUMBERS: tuple[Kind, ...] = ("time", "number", "count")
+
+Compile = Callable[[Test], Bounds]
+
+
+def combine(condition: Condition, compile_test: Compile) -> Bounds:
+    """Compile a tree of conditions, given how to compile one test."""
+    match condition:
+        case And(conditions):
+            return both(combine(part, compile_test) for part in conditions)
+        case Or(conditions):
+            return either(combine(part, compile_test) for part in conditions)
+        case Not(inner):
+            return ~combine(inner, compile_test)
+        case Test():
+            return compile_test(condition)
+
+
+def run_condition(condition: Condition) -> Bounds:
+    """A condition on a run, over the columns of ``r``."""
+    return combine(condition, lambda test: _field_test(test, "r", RUN_FIELDS))
+
+
+def stage_condition(project: str, condition: Condition) -> Bounds:
+    """A condition on a stage, over the columns of ``s`` and the metrics."""
+
+    def compile_test(test: Test) -> Bounds:
+        if isinstance(test.reference, Metric):
+            return _metric_test(project, test.reference, test)
+        return _field_test(test, "s", STAGE_FIELDS)
+
+    return combine(condition, compile_test)
+
+
+def stage_run_condition(condition: Condition) -> Bounds:
+    """A condition on a stage's run, over the stage's copy of the run's fields; all of them must be there."""
+
+    def compile_test(test: Test) -> Bounds:
+        assert isinstance(test.reference, Field)
+        (name,) = test.reference.path
+        of_stage = Field(("run_id",)) if name == "id" else Field(("pipeline", name))
+        return _field_test(Test(of_stage, test.operator), "s", STAGE_FIELDS)
+
+    return combine(condition, compile_test)
+
+
+def is_copied(reference: Reference) -> bool:
+    """Whether a stage has this field of its run in its own row."""
+    return isinstance(reference, Field) and len(reference.path) == 1 and reference.path[0] in PIPELINE_FIELDS
+
+
+def references(condition: Condition) -> set[Reference]:
+    """Every field and metric that a condition names."""
+    match condition:
+        case And(conditions) | Or(conditions):
+            return {found for part in conditions for found in references(part)}
+        case Not(inner):
+            return references(inner)
+        case Test(reference):
+            return {reference}
+
+
+def only_copied(condition: Condition) -> bool:
+    """Whether a stage has everything that a condition on its run names in its own row."""
+    return all(is_copied(reference) for reference in references(condition))
+
+
+def column(reference: Field, alias: str) -> tuple[str, Kind] | None:
+    """The column of a scalar field and the kind of its values, or None where the field has none."""
+    fields = RUN_FIELDS if alias == "r" else STAGE_FIELDS
+    match reference.path:
+        case (name,) if name in fields and fields[name] not in ("json", "strings"):
+            return f'{alias}."{name}"', fields[name]
+        case ("pipeline", name) if alias == "s" and name in PIPELINE_FIELDS:
+            return f'{alias}."pipeline_{name}"', PIPELINE_FIELDS[name]
+    return None
+
+
+# --- fields -----------------------------------------------------------------------------------------------------
+
+
+def _field_test(test: Test, alias: str, fields: dict[str, Kind]) -> Bounds:
+    assert isinstance(test.reference, Field)
+    found = column(test.reference, alias)
+    if found is not None:
+        return _scalar(found[0], found[1], test)
+    match test.reference.path:
+        case ("tags",) if fields.get("tags") == "strings":
+            return _tags(f"{alias}.tags", test)
+        case ("metadata", key):
+            return _metadata(f"{alias}.metadata", key, test)
+    return UNKNOWN
+
+
+def _scalar(name: str, kind: Kind, test: Test) -> Bounds:
+    match test.operator:
+        case Exists(wanted):
+            return exact(Sql(f"({name} IS {'NOT ' if wanted else ''}NULL)"))
+        case In(values):
+            return _in(name, kind, values)
+        case Compare(op, value):
+            return _compare(name, kind, op, value)
+
+
+def _in(name: str, kind: Kind, values: tuple[Any, ...]) -> Bounds:
+    parts = []
+    listed = []
+    for value in values:
+        if value is None or not _is_plain(value) or not _fits(kind, value):
+            parts.append(_compare(name, kind, "eq", value))
+        else:
+            listed.append(value)
+    if listed:
+        marks = ", ".join("?" * len(listed))
+        parts.append(exact(Sql(f"({name} IS NOT NULL AND {name} IN ({marks}))", tuple(listed))))
+    return either(parts)
+
+
+def _compare(name: str, kind: Kind, op: str, value: Any) -> Bounds:
+    if value is None:
+        # A null equals a null, and an absent field counts as null.
+        return exact(Sql(f"({name} IS NULL)") if op in ("eq", "gte", "lte") else FALSE)
+    if not _fits(kind, value):
+        # Values of different types are never equal, and only values of one type are ordered.
+        return exact(FALSE)
+    if not _is_plain(value):
+        return UNKNOWN
+    return exact(Sql(f"({name} IS NOT NULL AND {name} {_SYMBOLS[op]} ?)", (value,)))
+
+
+def _fits(kind: Kind, value: Any) -> bool:
+    if kind in _TEXT:
+        return isinstance(value, str)
+    return kind in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether SQLite takes a string or a number as it is; for others the evaluator decides."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and -(2**63) <= value < 2**63
+
+
+def _tags(name: str, test: Test) -> Bounds:
+    def some(condition: Bounds) -> Bounds:
+        template = f"EXISTS (SELECT 1 FROM json_each({name}) AS tag WHERE %s)"
+        under, over = (
+            sql if sql in (TRUE, FALSE) else Sql(template % sql.text, sql.params)
+            for sql in (condition.under, condition.over)
+        )
+        return Bounds(under, over)
+
+    match test.operator:
+        case Exists(wanted):
+            return exact(Sql(f"({name} IS {'NOT ' if wanted else ''}NULL)"))
+        case Compare(op, value) if value is None or isinstance(value, str):
+            return (
+                _compare(name, "strings", op, None)
+                if value is None
+                else some(_compare("tag.value", "string", op, value))
+            )
+        case In(values) if all(isinstance(value, str) for value in values):
+            return some(_in("tag.value", "string", values))
+    return UNKNOWN
+
+
+def _metadata(name: str, key: str, test: Test) -> Bounds:
+    """Narrow by a word in metadata.
+
+    Only for texts: SQLite reads a decimal fraction out of JSON less exactly than Python does.
+    """
+    match test.operator:
+        case Compare("eq", str() as text):
+            texts = [text]
+        case In(values) if values and all(isinstance(value, str) for value in values):
+            texts = list(values)
+        case _:
+            return UNKNOWN
+    # SQLite's JSON paths have no way to write these in a key.
+    if not all(_is_plain(text) for text in (key, *texts)) or '"' in key or "\\" in key:
+        return UNKNOWN
+    path = f'$."{key}"'
+    marks = ", ".join("?" * len(texts))
+    found = Sql(
+        f"COALESCE(json_type({name}, ?) = 'array' OR json_extract({name}, ?) IN ({marks}), 0)", (path, path, *texts)
+    )
+    return Bounds(FALSE, found)
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------
+
+
+def metric_row_name(metric: Metric) -> str:
+    """The name of the metric's numbers in ``stage_metrics``."""
+    return metric.name if metric.key is None else f"{metric.name}.{metric.key}"
+
+
+def metric_id(project: str, name: str) -> Sql:
+    """The metric's number; NULL, which nothing equals, where no stage ever had it."""
+    return Sql("(SELECT metric FROM metric_names WHERE project = ? AND name = ?)", (project, name))
+
+
+def _metric_test(project: str, metric: Metric, test: Test) -> Bounds:
+    row = metric_id(project, metric_row_name(metric))
+    whole = metric_id(project, metric.name)
+
+    def stages(*conditions: Sql) -> Sql:
+        """The stages with such rows, found through the index over (metric, value)."""
+        selects = " UNION ALL ".join(f"SELECT m.stage FROM stage_metrics AS m WHERE {c.text}" for c in conditions)
+        return Sql(f"s.row IN ({selects})", tuple(p for c in conditions for p in c.params))
+
+    def of(metric_number: Sql, condition: str, *params: Any) -> Sql:
+        return Sql(f"m.metric = {metric_number.text} AND {condition}", (*metric_number.params, *params))
+
+    def probe(metric_number: Sql, condition: str = "1") -> Sql:
+        """Whether the stage at hand has such a row: by primary key, for conditions that most stages satisfy."""
+        found = of(metric_number, condition)
+        return Sql(f"EXISTS (SELECT 1 FROM stage_metrics AS m WHERE m.stage = s.row AND {found.text})", found.params)
+
+    other = of(whole, f"m.value IS NULL AND m.kind = {MetricRow.OTHER:d}")
+
+    def with_other(under: Sql) -> Bounds:
+        return Bounds(stages(under), stages(under, other))
+
+    match test.operator:
+        case Exists(wanted):
+            found = Bounds(probe(row), probe(row))
+            if metric.key is not None:
+                found = Bounds(found.under, any_of([found.over, probe(whole, f"m.kind = {MetricRow.OTHER:d}")]))
+            return found if wanted else ~found
+        case Compare(op, None):
+            if op not in ("eq", "gte", "lte"):
+                return exact(FALSE)
+            present = probe(row, f"m.kind <> {MetricRow.NULL:d}")
+            surely = all_of([Sql(f"NOT {present.text}", present.params)])
+            odd = probe(whole, f"m.kind = {MetricRow.OTHER:d}")
+            not_odd = Sql(f"NOT {odd.text}", odd.params)
+            return Bounds(all_of([surely, not_odd]), any_of([surely, odd]))
+        case Compare(op, value) if _fits("number", value) and _is_plain(value):
+            return with_other(of(row, f"m.value {_SYMBOLS[op]} ?", value))
+        case In(values) if None not in values and all(_fits("number", v) and _is_plain(v) for v in values):
+            return with_other(of(row, f"m.value IN ({', '.join('?' * len(values))})", *values))
+        case In(values):
+            return either(_metric_test(project, metric, Test(metric, Compare("eq", value))) for value in values)
+    return UNKNOWN
+
+
+# --- candidates -------------------------------------------------------------------------------------------------
+
+
+def page_condition(candidate: Condition) -> Sql:
+    """What a page must satisfy to hold a candidate that satisfies the condition, over the columns of ``p``.
+
+    A word is looked for as it stands in the page's JSON, quotes included: that never misses it, and is several times
+    faster than taking the JSON apart.
+    """
+    match candidate:
+        case And(conditions):
+            return all_of(page_condition(part) for part in conditions)
+        case Or(conditions):
+            return any_of(page_condition(part) for part in conditions)
+        case Test(Field((("candidate_id" | "reason_label") as name,)), Compare("eq", str() as text)):
+            return _mentions(name, text)
+        case Test(Field((("candidate_id" | "reason_label") as name,)), In(values)) if all(
+            isinstance(value, str) for value in values
+        ):
+            return any_of(_mentions(name, value) for value in values)
+    return TRUE
+
+
+def _mentions(name: str, text: str) -> Sql:
+    if not _is_plain(text):
+        return TRUE
+    page_column = "p.ids" if name == "candidate_id" else "p.reason_labels"
+    return Sql(f"(instr({page_column}, ?) > 0)", (to_json(text),))

@@ -1,0 +1,159 @@
+"""The tables of the SQLite store, and how a file of an older form is brought up to date.
+
+Runs and stages have one column a field. Conditions on the fields are served by the indexes below, conditions on
+metrics by ``stage_metrics``: one narrow row for each number, in one index over (metric, value), so that every metric
+of every type can be filtered and sorted by. Tables refer to each other by integer row ids; the documents' own ids are
+unique within a project.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from xray.exceptions import StoreError
+
+APPLICATION_ID = 0x58526179
+"""Marks a file as X-Ray's in SQLite's header: ``XRay`` in ASCII."""
+
+_VERSION_1 = """
+CREATE TABLE runs (
+    row INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    id TEXT NOT NULL,
+    "key" TEXT,
+    label TEXT,
+    version TEXT,
+    environment TEXT,
+    started_at INTEGER,
+    repository TEXT,
+    finished_at INTEGER,
+    duration_ms,
+    status TEXT,
+    error,
+    input,
+    output,
+    metadata TEXT,
+    tags TEXT,
+    stage_count INTEGER,
+    completeness TEXT,
+    sample_rate,
+    analysis
+);
+CREATE UNIQUE INDEX runs_by_id ON runs (project, id);
+CREATE INDEX runs_by_start ON runs (project, started_at, id);
+CREATE INDEX runs_by_label ON runs (project, label, started_at, id, status, version, environment);
+CREATE INDEX runs_by_key ON runs (project, "key");
+
+CREATE TABLE stages (
+    row INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    id TEXT NOT NULL,
+    run_id TEXT,
+    parent_id TEXT,
+    "order" INTEGER,
+    path TEXT,
+    name TEXT,
+    type TEXT,
+    started_at INTEGER,
+    duration_ms,
+    status TEXT,
+    error,
+    input,
+    output,
+    metadata TEXT,
+    facts TEXT,
+    llm TEXT,
+    reasoning,
+    capture TEXT,
+    trace TEXT,
+    metrics,
+    metrics_over INTEGER,
+    pipeline_id TEXT,
+    pipeline_key TEXT,
+    pipeline_label TEXT,
+    pipeline_version TEXT,
+    pipeline_environment TEXT,
+    pipeline_started_at INTEGER
+);
+CREATE UNIQUE INDEX stages_by_id ON stages (project, id);
+CREATE INDEX stages_by_run ON stages (project, run_id, "order");
+CREATE INDEX stages_by_start ON stages (project, started_at, id);
+CREATE INDEX stages_by_type ON stages (project, type, started_at, id);
+CREATE INDEX stages_by_label ON stages (project, pipeline_label, started_at, id);
+CREATE INDEX stages_by_name ON stages (project, name, started_at, id);
+
+CREATE TABLE metric_names (
+    metric INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    name TEXT NOT NULL,
+    UNIQUE (project, name)
+);
+
+CREATE TABLE stage_metrics (
+    stage INTEGER NOT NULL,
+    metric INTEGER NOT NULL,
+    value,
+    kind INTEGER NOT NULL,
+    PRIMARY KEY (stage, metric)
+) WITHOUT ROWID;
+CREATE INDEX stage_metrics_by_value ON stage_metrics (metric, value, kind, stage);
+
+CREATE TABLE pages (
+    row INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    stage_id TEXT NOT NULL,
+    page INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    started_at INTEGER,
+    seqs TEXT NOT NULL,
+    ids TEXT NOT NULL,
+    reason_labels TEXT NOT NULL,
+    block BLOB NOT NULL
+);
+CREATE UNIQUE INDEX pages_by_stage ON pages (project, stage_id, page);
+
+CREATE TABLE declarations (
+    project TEXT NOT NULL,
+    stage_type TEXT NOT NULL,
+    metrics TEXT NOT NULL,
+    PRIMARY KEY (project, stage_type)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_VERSION_1,)
+"""Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a file to the newest form, each step in a transaction of its own.
+
+    Args:
+        connection: In autocommit mode.
+
+    Raises:
+        StoreError: The file was written by a newer version of X-Ray, or by something else.
+    """
+    newest = len(MIGRATIONS)
+    while True:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > newest:
+                raise StoreError(
+                    f"The SQLite file has form {version}; this version of X-Ray knows forms up to {newest}.",
+                    code="newer_store",
+                    hint="Use the version of X-Ray that wrote it, or a newer one.",
+                )
+            if version == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                raise StoreError("The SQLite file holds tables that are not X-Ray's.", code="foreign_store")
+            if version == newest:
+                return
+            for statement in MIGRATIONS[version].split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")

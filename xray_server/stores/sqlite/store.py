@@ -1,0 +1,216 @@
+"""The embedded store: everything in one SQLite file.
+
+One thread writes, a few threads read, each with a connection of its own; in WAL mode readers never wait for the
+writer. ``synchronous=FULL`` makes a batch durable before ``write`` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xray.exceptions import StoreClosed, StoreError
+from xray_server.pages import PAGE_SIZE, CandidatePage
+from xray_server.query.ast import Scan
+from xray_server.stores.base import PipelineSummary, Row, Store, WriteBatch
+from xray_server.stores.sqlite import rows, scans
+from xray_server.stores.sqlite.schema import migrate
+from xray_server.stores.sqlite.writer import Job, Writer
+
+T = TypeVar("T")
+
+READER_THREADS = 4
+MAX_WAITING_WRITES = 1024
+BUSY_TIMEOUT_S = 30
+PAGES_PER_READ = 16
+
+
+class SqliteStore(Store):
+    """A store in one file, for one machine.
+
+    Other processes may read and write the same file on the same machine; not over a network file system.
+
+    Args:
+        path: The file; it and its folder are made where they are missing.
+    """
+
+    kind = "sqlite"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._writer: Writer | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        if self._writer is not None:
+            return
+        connection = await asyncio.to_thread(self._prepare)
+        self._slots = asyncio.Semaphore(MAX_WAITING_WRITES)
+        self._writer = Writer(connection)
+        self._local = threading.local()
+        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="xray-sqlite-reader")
+
+    def _prepare(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = self._connect()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"The SQLite file {self.path} cannot be opened: {error}.") from error
+        try:
+            migrate(connection)
+            return connection
+        except sqlite3.Error as error:
+            connection.close()
+            raise StoreError(f"The SQLite file {self.path} cannot be used: {error}.") from error
+        except BaseException:
+            connection.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        # isolation_level=None: transactions are begun and ended by the statements that say so, and nothing else.
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cache_size = -16384")  # KiB
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def close(self) -> None:
+        writer, readers = self._writer, self._readers
+        self._writer = self._readers = None
+        if writer is not None:
+            await asyncio.to_thread(writer.close)
+        if readers is not None:
+            await asyncio.to_thread(readers.shutdown, wait=True)
+        while self._connections:
+            self._connections.pop().close()
+
+    def describe(self) -> dict[str, Any]:
+        size_bytes = sum(
+            path.stat().st_size for path in (self.path, self.path.with_name(self.path.name + "-wal")) if path.exists()
+        )
+        return {"kind": self.kind, "location": str(self.path), "size_bytes": size_bytes}
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    async def write(self, project: str, batch: WriteBatch) -> None:
+        self._require_open()
+        if batch.is_empty():
+            return
+        async with self._slots:
+            writer = self._require_open()
+            loop = asyncio.get_running_loop()
+            written: asyncio.Future[None] = loop.create_future()
+
+            def settle(error: StoreError | None) -> None:
+                if written.done():  # the caller was cancelled; the batch is written all the same
+                    return
+                if error is None:
+                    written.set_result(None)
+                else:
+                    written.set_exception(error)
+
+            def done(error: StoreError | None) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop was closed under a waiting write
+                    loop.call_soon_threadsafe(settle, error)
+
+            writer.submit(Job(project, batch, done))
+            await written
+
+    def _require_open(self) -> Writer:
+        if self._writer is None:
+            raise StoreClosed("The store is not open.")
+        return self._writer
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        if self._readers is None:
+            raise StoreClosed("The store is not open.")
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, functools.partial(self._in_snapshot, function)
+        )
+
+    def _in_snapshot(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function in a reader's thread; all of its statements see the same state of the file."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        try:
+            if connection is None:
+                connection = self._local.connection = self._connect()
+                self._connections.append(connection)
+                connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            try:
+                return function(connection)
+            finally:
+                connection.execute("ROLLBACK")
+        except (sqlite3.Error, ValueError, OverflowError) as error:  # a value that SQLite cannot take is a ValueError
+            raise StoreError(f"SQLite could not read: {error}.") from error
+
+    async def _rows(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return await self._read(lambda connection: connection.execute(query, values).fetchall())
+
+    async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
+        return await self._read(lambda connection: _scan(connection, project, scan))
+
+    async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
+        query = (
+            f"SELECT {rows.PAGE_COLUMNS} FROM pages WHERE project = ? AND stage_id = ? AND page >= ?"
+            " ORDER BY page LIMIT ?"
+        )
+        first = max(0, from_seq) // PAGE_SIZE
+        while True:
+            found = await self._rows(query, (project, stage_id, first, PAGES_PER_READ))
+            for row in found:
+                yield rows.decode_page(row)
+            if len(found) < PAGES_PER_READ:
+                return
+            first = found[-1][1] + 1
+
+    async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
+        query = """
+            SELECT label, count(*), sum(status IS 'failure'), min(started_at), max(started_at),
+                   json_group_array(DISTINCT version), json_group_array(DISTINCT environment)
+            FROM runs WHERE project = ? GROUP BY label ORDER BY max(started_at) DESC, label
+        """
+        found = await self._rows(query, (project,))
+        return [
+            PipelineSummary(label, runs, failures, first, last, _words(versions), _words(environments))
+            for label, runs, failures, first, last, versions, environments in found
+        ]
+
+    async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
+        query = "SELECT stage_type, metrics FROM declarations WHERE project = ? ORDER BY stage_type"
+        found = await self._rows(query, (project,))
+        return {stage_type: rows.from_json(metrics) for stage_type, metrics in found}
+
+
+def _scan(connection: sqlite3.Connection, project: str, scan: Scan) -> list[Row]:
+    table = scans.table_of(scan)
+    width = len(table.kinds)
+    found: list[Row] = []
+    for statement in scans.statements(project, scan):
+        limit = scan.limit - len(found)
+        if limit <= 0:
+            break
+        cursor = connection.execute(f"{statement.text} LIMIT ?", (*statement.params, limit))
+        found.extend(Row(table.decode(row[:width]), tuple(row[width:])) for row in cursor)
+    return found
+
+
+def _words(found: str) -> tuple[str, ...]:
+    return tuple(sorted(word for word in rows.from_json(found) if word is not None))

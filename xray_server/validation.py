@@ -1,0 +1,194 @@
+"""One event, as a sender gave it, to checked partial documents.
+
+``xray.schema`` says which fields an event has; :mod:`xray_server.field_values` how each kind of value is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from xray.exceptions import PluginError, SchemaError, did_you_mean
+from xray.plugins import Plugins
+from xray.schema import EVENT_FIELDS, RUN_FIELDS, SCHEMA_VERSION, EventField, EventType
+from xray.stage_types.base import Columns
+from xray_server import candidate_rows
+from xray_server.documents import Document
+from xray_server.field_values import CHECKS, check_capture, check_declarations, check_id, check_metrics
+
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+
+MAX_SEQ = 2**31
+"""The last place that candidates of an event may begin at."""
+
+_CANDIDATE_FIELDS = ("candidates", "columns")
+_FIELDS = {event_type: {known.name: known for known in fields} for event_type, fields in EVENT_FIELDS.items()}
+_RUN_FIELDS = {known.name: known for known in RUN_FIELDS}
+_WITH_CHECKS_OF_THEIR_OWN = frozenset({*_CANDIDATE_FIELDS, "metrics", "metric_declarations"})
+_COMMON_KEYS = ("type", "id", "run")
+
+
+@dataclass(slots=True)
+class ValidEvent:
+    """What an event brings, checked.
+
+    Args:
+        type: The event's type.
+        run: A partial run document; every event brings one.
+        stage: A partial stage document, or None for events about a run.
+        columns: The candidates that came with it, or None where it has no such field.
+        from_seq: The place of the first of them in the stage.
+        metrics: The metrics that the sender computed, or None.
+        declarations: What the sender said about its metrics, as ``Metric.as_dict`` has it.
+    """
+
+    type: EventType
+    run: Document
+    stage: Document | None = None
+    columns: Columns | None = None
+    from_seq: int = 0
+    metrics: dict[str, Any] | None = None
+    declarations: list[dict[str, Any]] = field(default_factory=list)
+
+
+def validate_event(event: Any, path: str, plugins: Plugins, *, schema_version: int = SCHEMA_VERSION) -> ValidEvent:
+    """Check one event.
+
+    Args:
+        event: What a JSON or msgpack decoder gave; not changed.
+        path: Where it stands in the batch (``events[3]``).
+        plugins: Says which columns a stage type's candidates may have.
+        schema_version: The version that the sender wrote; fields that a newer version added are left out.
+
+    Raises:
+        SchemaError: It is not of the published form; ``path`` names the place, ``hint`` what would be right.
+    """
+    if not isinstance(event, dict):
+        raise SchemaError("An event is an object.", code="bad_event", path=path)
+    event_type = _event_type(event, path)
+    is_strict = schema_version <= SCHEMA_VERSION
+    run = _run(event, path, is_strict)
+    known = _FIELDS[event_type]
+    if is_strict:
+        _refuse_unknown(event, (*_COMMON_KEYS, *known), path, f"An event '{event_type}'")
+    if event_type in ("run.start", "run.end"):
+        if event.get("id") is not None and event["id"] != run["id"]:
+            raise SchemaError(
+                "The id of a run's event is the run's.",
+                code="bad_value",
+                path=f"{path}.id",
+                hint="Leave it out, or give the same as in 'run'.",
+            )
+        run |= _fields(event, known.values(), path)
+        _default_status(run, is_final=event_type == "run.end")
+        return ValidEvent(event_type, run)
+    if event.get("id") is None:
+        raise SchemaError("The event has no stage id.", code="missing_stage_id", path=f"{path}.id")
+    stage = {"id": check_id(event["id"], f"{path}.id"), "run_id": run["id"], "pipeline": dict(run)}
+    found = _fields(event, (known[name] for name in known if name not in _WITH_CHECKS_OF_THEIR_OWN), path)
+    if "stage_type" in found:
+        found["type"] = found.pop("stage_type")
+    from_seq = found.pop("from_seq", 0)
+    if from_seq > MAX_SEQ:
+        raise SchemaError(f"A stage has at most {MAX_SEQ} candidates.", code="bad_value", path=f"{path}.from_seq")
+    stage |= found
+    if "capture" in stage:
+        check_capture(stage["capture"], f"{path}.capture")
+    _default_status(stage, is_final=event_type == "stage")
+    run["status"] = "running"
+    metrics, declarations = event.get("metrics"), event.get("metric_declarations")
+    return ValidEvent(
+        type=event_type,
+        run=run,
+        stage=stage,
+        columns=_candidates(event, stage.get("type"), path, plugins),
+        from_seq=from_seq,
+        metrics=None if metrics is None else check_metrics(metrics, f"{path}.metrics"),
+        declarations=[] if declarations is None else check_declarations(declarations, f"{path}.metric_declarations"),
+    )
+
+
+def _event_type(event: Mapping[str, Any], path: str) -> EventType:
+    given = event.get("type")
+    for event_type in EVENT_TYPES:
+        if given == event_type:
+            return event_type
+    if given is None:
+        raise SchemaError(
+            "The event has no type.",
+            code="unknown_event_type",
+            path=f"{path}.type",
+            hint=f"It is one of {', '.join(EVENT_TYPES)}.",
+        )
+    raise SchemaError(
+        f"There is no event type {given!r:.100}.",
+        code="unknown_event_type",
+        path=f"{path}.type",
+        hint=(did_you_mean(given, EVENT_TYPES) if isinstance(given, str) else None)
+        or f"It is one of {', '.join(EVENT_TYPES)}.",
+    )
+
+
+def _run(event: Mapping[str, Any], path: str, is_strict: bool) -> Document:
+    run = event.get("run")
+    if not isinstance(run, dict) or run.get("id") is None:
+        raise SchemaError(
+            "The event does not say which run it belongs to.",
+            code="missing_run_id",
+            path=f"{path}.run.id" if isinstance(run, dict) else f"{path}.run",
+            hint='Every event has "run": {"id": "<uuid>", …}.',
+        )
+    if is_strict:
+        _refuse_unknown(run, tuple(_RUN_FIELDS), f"{path}.run", "A run")
+    return _fields(run, RUN_FIELDS, f"{path}.run")
+
+
+def _refuse_unknown(found: Mapping[Any, Any], known: tuple[str, ...], path: str, what: str) -> None:
+    if found.keys() <= set(known):
+        return
+    name = next(name for name in found if name not in known)
+    raise SchemaError(
+        f"{what} has no field '{name}'.",
+        code="unknown_field",
+        path=f"{path}.{name}",
+        hint=did_you_mean(str(name), known),
+    )
+
+
+def _fields(found: Mapping[str, Any], fields: Iterable[EventField], path: str) -> Document:
+    """The checked values of the fields that are given; null counts as not given."""
+    document: Document = {}
+    for known in fields:
+        value = found.get(known.name)
+        if value is not None:
+            document[known.name] = CHECKS[known.kind](value, f"{path}.{known.name}")
+        elif known.required:
+            raise SchemaError(
+                f"'{known.name}' is missing.", code="missing_field", path=f"{path}.{known.name}", hint=known.meaning
+            )
+    return document
+
+
+def _default_status(document: Document, *, is_final: bool) -> None:
+    if not is_final:
+        document["status"] = "running"
+    elif "status" not in document:
+        document["status"] = "failure" if "error" in document else "success"
+
+
+def _candidates(event: Mapping[str, Any], stage_type: str | None, path: str, plugins: Plugins) -> Columns | None:
+    given = [name for name in _CANDIDATE_FIELDS if event.get(name) is not None]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise SchemaError(
+            "Candidates come as rows or as columns, not both.", code="bad_value", path=f"{path}.{given[1]}"
+        )
+    own_columns = None
+    if stage_type is not None:
+        with contextlib.suppress(PluginError):  # a type of the sender's own may have any column
+            own_columns = plugins.stage_type(stage_type).columns
+    read = candidate_rows.from_rows if given[0] == "candidates" else candidate_rows.from_columns
+    return read(event[given[0]], f"{path}.{given[0]}", own_columns)
