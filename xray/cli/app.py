@@ -64,8 +64,11 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except typer.TyperException as error:
         # Wrong use of options and arguments; its message is rich text that only the error itself can print.
-        show_usage: Callable[[], None] = getattr(error, "show", lambda: err.print(str(error), markup=False))
-        show_usage()
+        show_usage: Callable[[], None] | None = getattr(error, "show", None)
+        if show_usage is None:
+            err.print(str(error), markup=False)
+        else:
+            show_usage()
         return int(getattr(error, "exit_code", 2))
     return result if isinstance(result, int) else 0
 
