@@ -1,19 +1,67 @@
-"""The client: asking a service what it knows."""
+"""The client: asking a service what it knows, and sending it runs that were built by hand."""
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+import msgspec
 import urllib3
 
+from xray.delivery.worker import split_event
 from xray.exceptions import ServiceError, ServiceUnreachable
+from xray.hand_built import Run
+from xray.html import Answer, RunView, StageView, answer, run_view
 from xray.settings import load_settings
 
 Json = dict[str, Any]
+
+_MAX_EVENT_BYTES = 4 << 20
+_MAX_EVENTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """An event that the service did not store, and why.
+
+    Args:
+        type: The event's type: ``run.start``, ``stage``, …
+        name: The stage's name, or None where the event is about the run.
+        message: What is wrong with it.
+        path: Where in the event, or None.
+        hint: What to do about it, or None.
+    """
+
+    type: str
+    name: str | None
+    message: str
+    path: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendSummary:
+    """What became of a run that was sent.
+
+    Args:
+        run_id: The run's id, for :meth:`Client.run`.
+        accepted: How many of its events are durably stored.
+        rejected: Those that are not.
+    """
+
+    run_id: str
+    accepted: int
+    rejected: tuple[RejectedEvent, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the run is stored."""
+        return not self.rejected
 
 
 class Client:
@@ -31,9 +79,9 @@ class Client:
     def __init__(self, server_url: str | None = None, *, timeout_s: float = 30.0) -> None:
         settings, _ = load_settings({"server_url": server_url} if server_url else None)
         self.server_url = settings.server_url
-        self._pool = urllib3.PoolManager(
-            retries=False, timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=timeout_s)
-        )
+        self._connect_timeout_s = settings.connect_timeout_s
+        self._timeout_s = timeout_s
+        self._pool = urllib3.PoolManager(retries=False)
 
     def __enter__(self) -> Self:
         return self
@@ -55,49 +103,49 @@ class Client:
         """Every pipeline, the one with the latest run first, under ``rows``."""
         return self.get("/v1/pipelines")
 
-    def runs(self, **filters: Any) -> Json:
+    def runs(self, **filters: Any) -> Answer:
         """Runs, newest first, under ``rows``.
 
         Args:
             filters: ``label``, ``key``, ``status``, ``version``, ``environment``, ``since``, ``until``, ``limit``,
                 ``cursor``; None values are left out.
         """
-        return self.get("/v1/runs", filters)
+        return answer(self.get("/v1/runs", filters), "runs")
 
-    def run(self, run_id: str) -> Json:
+    def run(self, run_id: str) -> RunView:
         """One run with its stages in order, under ``stages``.
 
         Args:
             run_id: The run's id.
         """
-        return self.get(f"/v1/runs/{quote(run_id, safe='')}")
+        return run_view(self.get(f"/v1/runs/{quote(run_id, safe='')}"))
 
-    def stages(self, **filters: Any) -> Json:
+    def stages(self, **filters: Any) -> Answer:
         """Stages, newest first, under ``rows``.
 
         Args:
             filters: ``run_id``, ``type``, ``name``, ``label``, ``since``, ``until``, ``limit``, ``cursor``.
         """
-        return self.get("/v1/stages", filters)
+        return answer(self.get("/v1/stages", filters), "stages")
 
-    def stage(self, stage_id: str) -> Json:
+    def stage(self, stage_id: str) -> StageView:
         """One stage.
 
         Args:
             stage_id: The stage's id.
         """
-        return self.get(f"/v1/stages/{quote(stage_id, safe='')}")
+        return StageView(self.get(f"/v1/stages/{quote(stage_id, safe='')}"))
 
-    def candidates(self, stage_id: str, **filters: Any) -> Json:
+    def candidates(self, stage_id: str, **filters: Any) -> Answer:
         """The candidates of a stage in order, under ``rows``.
 
         Args:
             stage_id: The stage's id.
             filters: ``verdict``, ``reason_label``, ``limit``, ``cursor``.
         """
-        return self.get(f"/v1/stages/{quote(stage_id, safe='')}/candidates", filters)
+        return answer(self.get(f"/v1/stages/{quote(stage_id, safe='')}/candidates", filters), "candidates")
 
-    def query(self, question: Mapping[str, Any]) -> Json:
+    def query(self, question: Mapping[str, Any]) -> Answer:
         """Ask a question of the query language.
 
         Args:
@@ -106,7 +154,45 @@ class Client:
         Returns:
             ``rows``, the ``cursor`` to go on with (or None), and ``coverage``.
         """
-        return self._call("POST", "/v1/query", body=dict(question))
+        # NaN is let through for the service to refuse, with the place where it stands.
+        body = json.dumps(dict(question)).encode()
+        found = self._call("POST", "/v1/query", body=body, headers={"Content-Type": "application/json"})
+        return answer(found, str(question.get("return", "stages")))
+
+    def send(self, run: Run, *, timeout_s: float | None = None) -> SendSummary:
+        """Store a run that was built by hand, with its stages, before this returns.
+
+        Unlike what decorators record, this waits for the service and raises where it cannot be reached. Sending a
+        run again, after an error or with more stages, is harmless.
+
+        Args:
+            run: The run.
+            timeout_s: Deadline of each wait for an answer; the client's by default. A large run is sent in several
+                requests.
+
+        Returns:
+            What was stored, and which events the service does not take.
+
+        Raises:
+            SchemaError: The run cannot be so; nothing was sent.
+            ServiceUnreachable: Nothing answers at the address; some of the run may be stored.
+            ServiceError: The service answered with an error; some of the run may be stored.
+        """
+        parts = [part for event in run.events() for part in split_event(event, _MAX_EVENT_BYTES)]
+        accepted = 0
+        rejected: list[RejectedEvent] = []
+        for batch in _batches(parts):
+            found = self._send(batch, timeout_s)
+            accepted += found["accepted"]
+            for problem in found.get("errors") or ():
+                event, error = batch[problem["index"]], problem["error"]
+                rejected.append(
+                    RejectedEvent(
+                        event["type"], event.get("name"), str(error.get("message")), error.get("path"),
+                        error.get("hint"),
+                    )
+                )  # fmt: skip
+        return SendSummary(run.id, accepted, tuple(rejected))
 
     def get(self, path: str, parameters: Mapping[str, Any] | None = None) -> Json:
         """Read a path of the API.
@@ -117,37 +203,73 @@ class Client:
         """
         return self._call("GET", path, parameters=parameters)
 
-    def _call(
-        self, method: str, path: str, *, parameters: Mapping[str, Any] | None = None, body: Json | None = None
-    ) -> Json:
-        fields = {name: str(value) for name, value in (parameters or {}).items() if value is not None}
+    def _send(self, events: Sequence[Json], timeout_s: float | None) -> Json:
+        body = gzip.compress(msgspec.msgpack.encode({"events": events}), compresslevel=1)
+        headers = {"Content-Type": "application/msgpack", "Content-Encoding": "gzip"}
+        status, data = self._request("POST", "/v1/ingest", body=body, headers=headers, timeout_s=timeout_s)
+        found = _decoded(data)
+        # A batch with bad events in it answers with an error's status, and has stored the others.
+        if status == 422 and isinstance(found, dict) and isinstance(found.get("accepted"), int):
+            return found
+        return _read(status, data, self.server_url)
+
+    def _call(self, method: str, path: str, **request: Any) -> Json:
+        status, data = self._request(method, path, **request)
+        return _read(status, data, self.server_url)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> tuple[int, bytes]:
+        content: dict[str, Any] = {"body": body, "headers": headers}
+        if body is None:
+            given = {name: str(value) for name, value in (parameters or {}).items() if value is not None}
+            content = {"fields": given}
+        read_s = self._timeout_s if timeout_s is None else timeout_s
+        timeout = urllib3.Timeout(connect=self._connect_timeout_s, read=read_s)
         try:
-            if body is None:
-                response = self._pool.request(method, self.server_url + path, fields=fields)
-            else:
-                # NaN is let through for the service to refuse, with the place where it stands.
-                response = self._pool.request(
-                    method,
-                    self.server_url + path,
-                    body=json.dumps(body).encode(),
-                    headers={"Content-Type": "application/json"},
-                )
+            response = self._pool.request(method, self.server_url + path, timeout=timeout, **content)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ServiceUnreachable(
                 f"No X-Ray service answers at {self.server_url} ({type(error).__name__}).",
                 hint="Start one with 'xray serve', or name its address with --server or XRAY_SERVER_URL.",
             ) from None
-        return _read(response.status, response.data, self.server_url)
+        return response.status, response.data
+
+
+def _batches(events: Sequence[Json]) -> Iterator[list[Json]]:
+    """The events in requests that a service takes; one event that is too large goes alone."""
+    batch: list[Json] = []
+    weight = 0
+    for event in events:
+        size = len(msgspec.msgpack.encode(event))
+        if batch and (weight + size > _MAX_EVENT_BYTES or len(batch) >= _MAX_EVENTS):
+            yield batch
+            batch, weight = [], 0
+        batch.append(event)
+        weight += size
+    if batch:
+        yield batch
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
 
 
 def _read(status: int, data: bytes, server_url: str) -> Json:
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        answer = None
-    if status < 400 and isinstance(answer, dict):
-        return answer
-    error = answer.get("error") if isinstance(answer, dict) else None
+    found = _decoded(data)
+    if status < 400 and isinstance(found, dict):
+        return found
+    error = found.get("error") if isinstance(found, dict) else None
     if not isinstance(error, dict):
         raise ServiceError(
             f"{server_url} answered {status} with something that is not X-Ray's.",

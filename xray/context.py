@@ -6,17 +6,37 @@ import itertools
 import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from xray.ids import new_id, now_ms
+from xray import ids
+from xray.capture.policy import Policy
+
+if TYPE_CHECKING:
+    from xray.capture.stage import ActiveStage
 
 _MAX_KNOWN_OBJECTS = 100_000
 
 
 class ActiveRun:
-    """A run that is under way. Shared by all threads and tasks that work for it."""
+    """A run that is under way. Shared by all threads and tasks that work for it.
 
-    __slots__ = ("_counter", "_known", "_lock", "_ordinals", "_repeats", "failed_at", "id", "info", "started_at_ms")
+    Args:
+        label: The pipeline's label.
+        key: The user's own id of the run.
+        version: The version of the pipeline's code.
+        environment: Where it runs.
+        policy: What is kept of its stages.
+        recorded: Whether anything of it is recorded; a run that was not sampled still has to be known, so that the
+            stages below it open no run of their own.
+    """
+
+    __slots__ = (
+        "_counter", "_known", "_lock", "_ordinals", "_repeats", "completeness", "failed_at", "held", "id", "info",
+        "policy", "recorded", "started_ns", "trace",
+    )  # fmt: skip
+
+    path: str | None = None
+    stage: ActiveStage | None = None
 
     def __init__(
         self,
@@ -25,26 +45,46 @@ class ActiveRun:
         key: str | None = None,
         version: str | None = None,
         environment: str | None = None,
+        policy: Policy,
+        recorded: bool = True,
     ) -> None:
-        self.id = new_id()
-        self.started_at_ms = now_ms()
+        self.started_ns = ids.clock_ns()
+        self.id = ids.id_text(self.started_ns, ids.draw_bits(62))
         immutable = {
             "id": self.id,
             "key": key,
             "label": label,
             "version": version,
             "environment": environment,
-            "started_at": self.started_at_ms,
+            "started_at": self.started_ns // 1_000_000,
         }
         self.info = {name: value for name, value in immutable.items() if value is not None}
         """The run's immutable fields, as each of its events carries them."""
-        self.failed_at: tuple[int, str] | None = None
-        """The identity of the exception that a stage last raised, and the path of the stage where it came from."""
+        self.policy = policy
+        self.recorded = recorded
+        self.held: Any = None
+        """What holds the run's records until its end decides whether they are kept, or None."""
+        self.trace: dict[str, str] | None = None
+        """The ids of the same work in a tracing system."""
+        self.failed_at: tuple[Any, str] | None = None
+        """What identifies the exception that a stage last raised, and the path of the stage where it came from."""
+        self.completeness = "complete"
+        """``complete``, ``sampled`` or ``truncated``, as far as it is known on the threads that work for the run."""
         self._counter = itertools.count()
         self._lock = threading.Lock()
         self._repeats: dict[str, int] = {}
         self._known: dict[int, tuple[int, Any]] = {}
         self._ordinals = itertools.count(1)
+
+    @property
+    def run(self) -> ActiveRun:
+        """The run itself: a stage has the same attribute."""
+        return self
+
+    def lessen(self, completeness: str) -> None:
+        """Less than everything is kept of the run: ``sampled``, or ``truncated``, which says more."""
+        if self.completeness != "truncated":
+            self.completeness = completeness
 
     def place(self, parent_path: str | None, name: str) -> tuple[int, str]:
         """The order and the path of a stage that begins now.
@@ -86,16 +126,11 @@ class ActiveRun:
                 numbers.append(found[0])
         return numbers
 
-
-class Frame:
-    """Where a thread or task is: its run, and the stage that it is inside of."""
-
-    __slots__ = ("path", "run", "stage_id")
-
-    def __init__(self, run: ActiveRun, stage_id: str | None = None, path: str | None = None) -> None:
-        self.run = run
-        self.stage_id = stage_id
-        self.path = path
+    def forget_objects(self) -> None:
+        """Let go of the objects that were numbered; the run has ended."""
+        with self._lock:
+            self._known = {}
 
 
-current_frame: ContextVar[Frame | None] = ContextVar("xray_frame", default=None)
+current: ContextVar[ActiveRun | ActiveStage | None] = ContextVar("xray_current", default=None)
+"""The innermost stage, or the run where no stage is under way, or None outside of any run."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from xray.capture.accessors import Accessor
-from xray.capture.parameters import Parameters
-from xray.capture.recording import PipelineSpec, StageSpec, begin_run, begin_stage
+from xray.capture.policy import CaptureChoice, KeepIf, RedactChoice, keep_failures
+from xray.capture.run import PipelineSpec
+from xray.capture.stage import StageSpec
+from xray.capture.validation import check_names
+from xray.capture.wrapping import PIPELINE_ATTRIBUTE, wrap_run, wrap_stage
 from xray.exceptions import DecoratorError, XRayError, did_you_mean
 from xray.plugins import installed
 from xray.runtime import runtime
@@ -19,12 +20,9 @@ log = logging.getLogger("xray")
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+C = TypeVar("C")
 
-_PIPELINE = "__xray_pipeline__"
 
-
-@overload
-def pipeline(target: T) -> T: ...
 @overload
 def pipeline(
     target: str | None = None,
@@ -32,13 +30,25 @@ def pipeline(
     id: Accessor | None = None,
     version: str | None = None,
     environment: str | None = None,
+    tags: Iterable[str] = (),
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+    sample_rate: float | None = None,
+    keep_if: KeepIf | str | None = None,
 ) -> Callable[[T], T]: ...
+@overload
+def pipeline(target: T) -> T: ...
 def pipeline(
     target: Any = None,
     *,
     id: Accessor | None = None,
     version: str | None = None,
     environment: str | None = None,
+    tags: Iterable[str] = (),
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+    sample_rate: float | None = None,
+    keep_if: KeepIf | str | None = None,
 ) -> Any:
     """Mark a class, or a function, as a pipeline.
 
@@ -49,23 +59,38 @@ def pipeline(
         id: The user's own id of a run: on a class an attribute of the instance, on a function an argument.
         version: The version of the pipeline's code; the setting ``version`` by default.
         environment: Where it runs; the setting ``environment`` by default.
+        tags: Words to filter its runs by.
+        capture: What is kept of its stages: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        sample_rate: The share of runs that is recorded, from 0 to 1; decided when a run begins.
+        keep_if: Keeps a run at its end although it was not sampled: ``"failure"``, or a callable that is given what is
+            known of the run (``xray.RunOutcome``).
     """
     if target is not None and not isinstance(target, str):
         return pipeline()(target)
 
     def decorate(decorated: Any) -> Any:
-        spec = PipelineSpec(target or decorated.__name__, id, version, environment)
+        def spec() -> PipelineSpec:
+            runtime.policy.refined(capture, redact)  # raises where it cannot be
+            if sample_rate is not None and not 0 <= sample_rate <= 1:
+                raise DecoratorError(f"sample_rate={sample_rate!r} is no share from 0 to 1.", path="sample_rate")
+            label = target or decorated.__name__
+            kept = keep_if_of(keep_if)
+            return PipelineSpec(label, id, version, environment, capture, redact, sample_rate, kept, tuple(tags))
+
         if isinstance(decorated, type):
-            setattr(decorated, _PIPELINE, spec)
+            made = _or_untouched(decorated, spec)
+            if made is not None:
+                setattr(decorated, PIPELINE_ATTRIBUTE, made)
             return decorated
-        return _checked(decorated, lambda function: _wrap_run(function, spec))
+        return _checked(decorated, lambda function: wrap_run(function, spec()))
 
     return decorate
 
 
 def entrypoint(method: F) -> F:
     """Open a run for each call of this method of a ``@pipeline`` class; stages called below belong to it."""
-    decorated: F = _checked(method, lambda function: _wrap_run(function, None))
+    decorated: F = _checked(method, lambda function: wrap_run(function, None))
     return decorated
 
 
@@ -75,20 +100,44 @@ def filtering_stage(name: F) -> F: ...
 def filtering_stage(
     name: str | None = None,
     *,
-    id: Accessor | None = None,
-    passed: Accessor | None = None,
-    reason_label: Accessor | None = None,
-    reason_text: Accessor | None = None,
+    of: type[C],
+    id: str | int | Callable[[C], Any] | None = None,
+    passed: str | int | Callable[[C], Any] | None = None,
+    reason_label: str | int | Callable[[C], Any] | None = None,
+    reason_text: str | int | Callable[[C], Any] | None = None,
+    checks: str | int | Callable[[C], Any] | None = None,
+    scores: str | int | Callable[[C], Any] | None = None,
     labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Callable[[F], F]: ...
+@overload
 def filtering_stage(
-    name: Any = None,
+    name: str | None = None,
     *,
     id: Accessor | None = None,
     passed: Accessor | None = None,
     reason_label: Accessor | None = None,
     reason_text: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
     labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> Callable[[F], F]: ...
+def filtering_stage(
+    name: Any = None,
+    *,
+    of: Any = None,
+    id: Accessor | None = None,
+    passed: Accessor | None = None,
+    reason_label: Accessor | None = None,
+    reason_text: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Any:
     """Record a stage that decides for each candidate whether it goes on.
 
@@ -97,15 +146,31 @@ def filtering_stage(
 
     Args:
         name: The stage's name; the callable's own where it is left out.
+        of: The type of the candidates that go out, for the type checker to check callables by.
         id: Reads a candidate's id; without it the first of ``id``, ``_id``, ``uuid``, ``key`` … that every candidate
             has is taken, else object identity.
         passed: Reads whether a candidate passed.
         reason_label: Reads a short code for why.
         reason_text: Reads why, in prose.
-        labels: The labels that are expected; others are counted as unknown.
+        checks: Reads several criteria at once: a mapping of name to passed, or to ``(passed, detail)``.
+        scores: Reads several scores at once: a mapping of name to number.
+        labels: The reason labels that are expected; others are counted as unknown.
+        capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
     """
     return stage(
-        "filtering", name, id=id, passed=passed, reason_label=reason_label, reason_text=reason_text, labels=labels
+        "filtering",
+        name,
+        of=of,
+        id=id,
+        passed=passed,
+        reason_label=reason_label,
+        reason_text=reason_text,
+        checks=checks,
+        scores=scores,
+        labels=labels,
+        capture=capture,
+        redact=redact,
     )
 
 
@@ -115,16 +180,41 @@ def scoring_stage(name: F) -> F: ...
 def scoring_stage(
     name: str | None = None,
     *,
-    id: Accessor | None = None,
-    score: Accessor | None = None,
-    reason_text: Accessor | None = None,
+    of: type[C],
+    id: str | int | Callable[[C], Any] | None = None,
+    score: str | int | Callable[[C], Any] | None = None,
+    reason_text: str | int | Callable[[C], Any] | None = None,
+    checks: str | int | Callable[[C], Any] | None = None,
+    scores: str | int | Callable[[C], Any] | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Callable[[F], F]: ...
+@overload
 def scoring_stage(
-    name: Any = None,
+    name: str | None = None,
     *,
     id: Accessor | None = None,
     score: Accessor | None = None,
     reason_text: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> Callable[[F], F]: ...
+def scoring_stage(
+    name: Any = None,
+    *,
+    of: Any = None,
+    id: Accessor | None = None,
+    score: Accessor | None = None,
+    reason_text: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Any:
     """Record a stage that gives each candidate a score.
 
@@ -133,11 +223,30 @@ def scoring_stage(
 
     Args:
         name: The stage's name; the callable's own where it is left out.
-        id: Reads a candidate's id; see :func:`filtering_stage`.
+        of: The type of the candidates that go out, for the type checker to check callables by.
+        id: Reads a candidate's id; without it the first of ``id``, ``_id``, ``uuid``, ``key`` … that every candidate
+            has is taken, else object identity.
         score: Reads a candidate's score.
         reason_text: Reads why it scored so, in prose.
+        checks: Reads several criteria at once: a mapping of name to passed, or to ``(passed, detail)``.
+        scores: Reads several scores at once: a mapping of name to number.
+        labels: The reason labels that are expected; others are counted as unknown.
+        capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
     """
-    return stage("scoring", name, id=id, score=score, reason_text=reason_text)
+    return stage(
+        "scoring",
+        name,
+        of=of,
+        id=id,
+        score=score,
+        reason_text=reason_text,
+        checks=checks,
+        scores=scores,
+        labels=labels,
+        capture=capture,
+        redact=redact,
+    )
 
 
 @overload
@@ -146,26 +255,70 @@ def ranking_stage(name: F) -> F: ...
 def ranking_stage(
     name: str | None = None,
     *,
-    id: Accessor | None = None,
-    score: Accessor | None = None,
-    reason_text: Accessor | None = None,
+    of: type[C],
+    id: str | int | Callable[[C], Any] | None = None,
+    score: str | int | Callable[[C], Any] | None = None,
+    reason_text: str | int | Callable[[C], Any] | None = None,
+    checks: str | int | Callable[[C], Any] | None = None,
+    scores: str | int | Callable[[C], Any] | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Callable[[F], F]: ...
+@overload
 def ranking_stage(
-    name: Any = None,
+    name: str | None = None,
     *,
     id: Accessor | None = None,
     score: Accessor | None = None,
     reason_text: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> Callable[[F], F]: ...
+def ranking_stage(
+    name: Any = None,
+    *,
+    of: Any = None,
+    id: Accessor | None = None,
+    score: Accessor | None = None,
+    reason_text: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Any:
     """Record a stage that puts the candidates in an order; the order of what it returns is the rank.
 
     Args:
         name: The stage's name; the callable's own where it is left out.
-        id: Reads a candidate's id; see :func:`filtering_stage`.
+        of: The type of the candidates that go out, for the type checker to check callables by.
+        id: Reads a candidate's id; without it the first of ``id``, ``_id``, ``uuid``, ``key`` … that every candidate
+            has is taken, else object identity.
         score: Reads the number that the order goes by.
         reason_text: Reads why a candidate ranks there, in prose.
+        checks: Reads several criteria at once: a mapping of name to passed, or to ``(passed, detail)``.
+        scores: Reads several scores at once: a mapping of name to number.
+        labels: The reason labels that are expected; others are counted as unknown.
+        capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
     """
-    return stage("ranking", name, id=id, score=score, reason_text=reason_text)
+    return stage(
+        "ranking",
+        name,
+        of=of,
+        id=id,
+        score=score,
+        reason_text=reason_text,
+        checks=checks,
+        scores=scores,
+        labels=labels,
+        capture=capture,
+        redact=redact,
+    )
 
 
 @overload
@@ -174,29 +327,75 @@ def retrieval_stage(name: F) -> F: ...
 def retrieval_stage(
     name: str | None = None,
     *,
-    id: Accessor | None = None,
-    score: Accessor | None = None,
-    source: Accessor | None = None,
+    of: type[C],
+    id: str | int | Callable[[C], Any] | None = None,
+    score: str | int | Callable[[C], Any] | None = None,
+    source: str | int | Callable[[C], Any] | None = None,
     requested: int | str | None = None,
+    checks: str | int | Callable[[C], Any] | None = None,
+    scores: str | int | Callable[[C], Any] | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Callable[[F], F]: ...
+@overload
 def retrieval_stage(
-    name: Any = None,
+    name: str | None = None,
     *,
     id: Accessor | None = None,
     score: Accessor | None = None,
     source: Accessor | None = None,
     requested: int | str | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> Callable[[F], F]: ...
+def retrieval_stage(
+    name: Any = None,
+    *,
+    of: Any = None,
+    id: Accessor | None = None,
+    score: Accessor | None = None,
+    source: Accessor | None = None,
+    requested: int | str | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Any:
     """Record a stage that fetches candidates.
 
     Args:
         name: The stage's name; the callable's own where it is left out.
-        id: Reads a candidate's id; see :func:`filtering_stage`.
+        of: The type of the candidates that go out, for the type checker to check callables by.
+        id: Reads a candidate's id; without it the first of ``id``, ``_id``, ``uuid``, ``key`` … that every candidate
+            has is taken, else object identity.
         score: Reads the score that the source gave.
         source: Reads where the candidate came from.
         requested: How many were asked for: a number, or the name of the argument that says it.
+        checks: Reads several criteria at once: a mapping of name to passed, or to ``(passed, detail)``.
+        scores: Reads several scores at once: a mapping of name to number.
+        labels: The reason labels that are expected; others are counted as unknown.
+        capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
     """
-    return stage("retrieval", name, id=id, score=score, source=source, requested=requested)
+    return stage(
+        "retrieval",
+        name,
+        of=of,
+        id=id,
+        score=score,
+        source=source,
+        requested=requested,
+        checks=checks,
+        scores=scores,
+        labels=labels,
+        capture=capture,
+        redact=redact,
+    )
 
 
 @overload
@@ -205,55 +404,185 @@ def generation_stage(name: F) -> F: ...
 def generation_stage(
     name: str | None = None,
     *,
-    id: Accessor | None = None,
-    text: Accessor | None = None,
-    reason: Accessor | None = None,
+    of: type[C],
+    id: str | int | Callable[[C], Any] | None = None,
+    text: str | int | Callable[[C], Any] | None = None,
+    reason: str | int | Callable[[C], Any] | None = None,
+    checks: str | int | Callable[[C], Any] | None = None,
+    scores: str | int | Callable[[C], Any] | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Callable[[F], F]: ...
+@overload
 def generation_stage(
-    name: Any = None,
+    name: str | None = None,
     *,
     id: Accessor | None = None,
     text: Accessor | None = None,
     reason: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> Callable[[F], F]: ...
+def generation_stage(
+    name: Any = None,
+    *,
+    of: Any = None,
+    id: Accessor | None = None,
+    text: Accessor | None = None,
+    reason: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
 ) -> Any:
     """Record a stage that makes new candidates: keywords, titles, rules.
 
     Args:
         name: The stage's name; the callable's own where it is left out.
-        id: Reads a candidate's id; see :func:`filtering_stage`. A generated string is its own id.
+        of: The type of the candidates that go out, for the type checker to check callables by.
+        id: Reads a candidate's id; without it the first of ``id``, ``_id``, ``uuid``, ``key`` … that every candidate
+            has is taken, else object identity.
         text: Reads the text that was generated.
         reason: Reads why it was generated, in prose.
+        checks: Reads several criteria at once: a mapping of name to passed, or to ``(passed, detail)``.
+        scores: Reads several scores at once: a mapping of name to number.
+        labels: The reason labels that are expected; others are counted as unknown.
+        capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
     """
-    return stage("generation", name, id=id, text=text, reason=reason)
+    return stage(
+        "generation",
+        name,
+        of=of,
+        id=id,
+        text=text,
+        reason=reason,
+        checks=checks,
+        scores=scores,
+        labels=labels,
+        capture=capture,
+        redact=redact,
+    )
+
+
+@overload
+def selection_stage(name: F) -> F: ...
+@overload
+def selection_stage(
+    name: str | None = None,
+    *,
+    of: type[C],
+    id: str | int | Callable[[C], Any] | None = None,
+    score: str | int | Callable[[C], Any] | None = None,
+    reason_text: str | int | Callable[[C], Any] | None = None,
+    checks: str | int | Callable[[C], Any] | None = None,
+    scores: str | int | Callable[[C], Any] | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> Callable[[F], F]: ...
+@overload
+def selection_stage(
+    name: str | None = None,
+    *,
+    id: Accessor | None = None,
+    score: Accessor | None = None,
+    reason_text: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> Callable[[F], F]: ...
+def selection_stage(
+    name: Any = None,
+    *,
+    of: Any = None,
+    id: Accessor | None = None,
+    score: Accessor | None = None,
+    reason_text: Accessor | None = None,
+    checks: Accessor | None = None,
+    scores: Accessor | None = None,
+    labels: Iterable[str] | None = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> Any:
+    """Record a stage that picks one candidate, or a few, out of those that come in.
+
+    Args:
+        name: The stage's name; the callable's own where it is left out.
+        of: The type of the candidates that go out, for the type checker to check callables by.
+        id: Reads a candidate's id; without it the first of ``id``, ``_id``, ``uuid``, ``key`` … that every candidate
+            has is taken, else object identity.
+        score: Reads the number that the choice goes by.
+        reason_text: Reads why a candidate was picked, in prose.
+        checks: Reads several criteria at once: a mapping of name to passed, or to ``(passed, detail)``.
+        scores: Reads several scores at once: a mapping of name to number.
+        labels: The reason labels that are expected; others are counted as unknown.
+        capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
+    """
+    return stage(
+        "selection",
+        name,
+        of=of,
+        id=id,
+        score=score,
+        reason_text=reason_text,
+        checks=checks,
+        scores=scores,
+        labels=labels,
+        capture=capture,
+        redact=redact,
+    )
 
 
 @overload
 def raw_stage(name: F) -> F: ...
 @overload
-def raw_stage(name: str | None = None) -> Callable[[F], F]: ...
-def raw_stage(name: Any = None) -> Any:
+def raw_stage(name: str | None = None, *, redact: RedactChoice = None) -> Callable[[F], F]: ...
+def raw_stage(name: Any = None, *, redact: RedactChoice = None) -> Any:
     """Record any step: what went in and what came out.
 
     Args:
         name: The stage's name; the callable's own where it is left out.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
     """
-    return stage("raw", name)
+    return stage("raw", name, redact=redact)
 
 
-def stage(type: str, name: Any = None, **fields: Any) -> Any:
+def stage(
+    type: str,
+    name: Any = None,
+    *,
+    of: Any = None,
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+    **fields: Any,
+) -> Any:
     """Record a stage of any type, a plugin's included.
 
     Args:
         type: The stage type's name.
         name: The stage's name; the callable's own where it is left out.
-        fields: What the type's decorator accepts, and ``id``.
+        of: The type of the candidates that go out, where the return annotation does not say it.
+        capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
+        redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        fields: What the type's decorator accepts, and ``id``, ``checks``, ``scores`` and ``labels``.
     """
     if name is not None and not isinstance(name, str):
-        return stage(type, None, **fields)(name)
+        return stage(type, None, of=of, capture=capture, redact=redact, **fields)(name)
 
     def decorate(decorated: F) -> F:
         def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-            return _wrap_stage(function, _stage_spec(type, name or function.__name__, function, fields))
+            spec = make_spec(type, name or function.__name__, function, fields, capture, redact)
+            check_names(function, spec, of)
+            return wrap_stage(function, spec)
 
         wrapped: F = _checked(decorated, wrap)
         return wrapped
@@ -261,9 +590,30 @@ def stage(type: str, name: Any = None, **fields: Any) -> Any:
     return decorate
 
 
-def _stage_spec(type_name: str, name: str, function: Callable[..., Any], given: dict[str, Any]) -> StageSpec:
+def make_spec(
+    type_name: str,
+    name: str,
+    function: Callable[..., Any] | None,
+    given: dict[str, Any],
+    capture: CaptureChoice = None,
+    redact: RedactChoice = None,
+) -> StageSpec:
+    """Check what a stage was given, and work it out for the calls.
+
+    Args:
+        type_name: The stage type.
+        name: The stage's name.
+        function: The callable, or None for a stage that is opened by hand.
+        given: Field → accessor or option; None stands for left out.
+        capture: What is kept of it.
+        redact: What is made unreadable.
+
+    Raises:
+        XRayError: A field is unknown, is no accessor, or a choice cannot be.
+    """
     stage_type = installed().stage_type(type_name)
-    kinds = {"id": "accessor"} | {field.name: field.kind for field in stage_type.fields}
+    kinds = {field.name: field.kind for field in stage_type.all_fields()}
+    runtime.policy.refined(capture, redact)  # raises where it cannot be
     accessors: dict[str, Accessor] = {}
     options: dict[str, Any] = {}
     for field, value in given.items():
@@ -283,101 +633,51 @@ def _stage_spec(type_name: str, name: str, function: Callable[..., Any], given: 
                 path=field,
                 hint="Write a name, a dotted path, a tuple index or a callable.",
             )
-    return StageSpec(name, stage_type, function, accessors, options)
+    return StageSpec(name, stage_type, function, accessors, options, capture, redact)
+
+
+def keep_if_of(given: KeepIf | str | None) -> KeepIf | None:
+    """The condition that ``keep_if=`` names.
+
+    Args:
+        given: ``"failure"``, a callable, or None.
+
+    Raises:
+        DecoratorError: It is none of these.
+    """
+    if given is None or callable(given):
+        return given
+    if given in ("failure", "failures"):
+        return keep_failures
+    raise DecoratorError(
+        f"keep_if={given!r} is no condition.",
+        path="keep_if",
+        hint="Write 'failure', or a callable of the run's outcome.",
+    )
 
 
 def _checked(decorated: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Any:
     """Wrap a callable; where that cannot be, say so once and give it back untouched (strict mode: raise)."""
-    try:
+
+    def make() -> Any:
         for kind in (staticmethod, classmethod):
             if isinstance(decorated, kind):
                 return kind(wrap(decorated.__func__))
         if not callable(decorated):
             raise DecoratorError(f"{decorated!r} cannot be called, so there is nothing to record.")
         return wrap(decorated)
+
+    made = _or_untouched(decorated, make)
+    return decorated if made is None else made
+
+
+def _or_untouched(decorated: Any, make: Callable[[], T]) -> T | None:
+    try:
+        return make()
     except Exception as error:
         if runtime.settings.strict:
             if isinstance(error, XRayError):
                 raise
             raise DecoratorError(f"{decorated!r} cannot be decorated: {error}") from error
         log.warning("X-Ray: %s It runs undecorated.", error)
-        return decorated
-
-
-def _wrap_stage(function: Callable[..., Any], spec: StageSpec) -> Callable[..., Any]:
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def record_async(*args: Any, **kwargs: Any) -> Any:
-            recording = begin_stage(spec, args, kwargs) if runtime.settings.enabled else None
-            if recording is None:
-                return await function(*args, **kwargs)
-            try:
-                result = await function(*args, **kwargs)
-            except BaseException as error:
-                recording.fail(error)
-                raise
-            recording.finish(result)
-            return result
-
-        return record_async
-
-    @functools.wraps(function)
-    def record(*args: Any, **kwargs: Any) -> Any:
-        recording = begin_stage(spec, args, kwargs) if runtime.settings.enabled else None
-        if recording is None:
-            return function(*args, **kwargs)
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            recording.fail(error)
-            raise
-        recording.finish(result)
-        return result
-
-    return record
-
-
-def _wrap_run(function: Callable[..., Any], spec: PipelineSpec | None) -> Callable[..., Any]:
-    parameters = Parameters(function, takes_candidates=False)
-
-    def pipeline_of(args: tuple[Any, ...]) -> PipelineSpec:
-        if spec is not None:
-            return spec
-        found = getattr(args[0], _PIPELINE, None) if args else None
-        if isinstance(found, PipelineSpec):
-            return found
-        owner = function.__qualname__.rpartition(".")[0].rpartition(".")[2]
-        return PipelineSpec(owner if owner and owner != "<locals>" else function.__name__)
-
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def run_async(*args: Any, **kwargs: Any) -> Any:
-            recording = begin_run(pipeline_of(args), parameters, args, kwargs) if runtime.settings.enabled else None
-            if recording is None:
-                return await function(*args, **kwargs)
-            try:
-                result = await function(*args, **kwargs)
-            except BaseException as error:
-                recording.fail(error)
-                raise
-            recording.finish(result)
-            return result
-
-        return run_async
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        recording = begin_run(pipeline_of(args), parameters, args, kwargs) if runtime.settings.enabled else None
-        if recording is None:
-            return function(*args, **kwargs)
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            recording.fail(error)
-            raise
-        recording.finish(result)
-        return result
-
-    return run
+        return None

@@ -57,6 +57,49 @@ COMMON_METRICS = (
 """The metrics that every stage has, whatever its type; X-Ray fills ``duration_ms`` itself."""
 
 
+CRITERIA_METRICS = (
+    Metric("checks_failed", "candidates", "Candidates that failed each check of an evaluation table.", kind="table"),
+    Metric("check_fail_ratio", "ratio", "The share of candidates that failed each check.", kind="table", bad="high"),
+    Metric("scores_mean", "score", "The mean of each of several scores.", kind="table"),
+    Metric("scores_p50", "score", "The median of each of several scores.", kind="table"),
+)
+"""The metrics of stages whose candidates have several checks or scores; X-Ray computes them for every type."""
+
+
+def criteria_metrics(checks: Sequence[Any], scores: Sequence[Any]) -> dict[str, MetricValue]:
+    """The metrics of ``CRITERIA_METRICS``.
+
+    ``check_fail_ratio`` = failed / judged for each check; ``scores_p50`` is that of :func:`quantile`.
+
+    Args:
+        checks: One ``{name: {"passed": …}}`` a candidate, or None.
+        scores: One ``{name: number}`` a candidate, or None.
+
+    Returns:
+        Only the metrics for which there is something to count.
+    """
+    judged: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    for table in checks:
+        for name, check in (table or {}).items():
+            if check.get("passed") is not None:
+                judged[name] += 1
+                failed[name] += not check["passed"]
+    numbers: dict[str, list[float]] = {}
+    for table in scores:
+        for name, number in (table or {}).items():
+            if type(number) in (int, float) and math.isfinite(number):
+                numbers.setdefault(name, []).append(number)
+    metrics: dict[str, MetricValue] = {}
+    if judged:
+        metrics["checks_failed"] = {name: failed[name] for name in judged}
+        metrics["check_fail_ratio"] = {name: failed[name] / count for name, count in judged.items()}
+    if numbers:
+        metrics["scores_mean"] = {name: math.fsum(n / len(given) for n in given) for name, given in numbers.items()}
+        metrics["scores_p50"] = {name: quantile(sorted(given), 0.5) for name, given in numbers.items()}
+    return metrics
+
+
 def quantile(ordered: Sequence[float], q: float) -> float:
     """The q-quantile by linear interpolation between order statistics.
 

@@ -28,6 +28,7 @@ BUILT_IN = (
     "xray.stage_types.scoring",
     "xray.stage_types.ranking",
     "xray.stage_types.generation",
+    "xray.stage_types.selection",
     "xray.stage_types.raw",
 )
 

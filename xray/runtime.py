@@ -10,11 +10,27 @@ import threading
 from collections import Counter
 from typing import Any
 
+from xray.capture.limits import Limits
+from xray.capture.policy import Policy
 from xray.delivery.transport import Transport
 from xray.delivery.worker import Record, Stats, Worker
+from xray.exceptions import XRayError
 from xray.settings import Settings, load_settings
 
 log = logging.getLogger("xray")
+
+
+class State:
+    """What every decorated call looks at first: whether anything is recorded at all."""
+
+    __slots__ = ("enabled",)
+
+    def __init__(self) -> None:
+        self.enabled = True
+
+
+state = State()
+"""The process's state; kept up to date by the runtime."""
 
 
 class Runtime:
@@ -27,7 +43,23 @@ class Runtime:
         self._worker: Worker | None = None
         self._transport: Transport | None = None
         self._failures: Counter[str] = Counter()
+        self._sampled_out = 0
+        self._policy: Policy | None = None
         self._hooked = False
+        state.enabled = load_settings()[0].enabled
+
+    @property
+    def policy(self) -> Policy:
+        """What is kept of stages, as the settings say."""
+        policy = self._policy
+        if policy is None:
+            try:
+                policy = _policy_of(self.settings)
+            except XRayError as error:  # from the environment: configure() has checked its own
+                log.warning("X-Ray: %s Everything is captured whole.", error)
+                policy = Policy()
+            self._policy = policy
+        return policy
 
     @property
     def settings(self) -> Settings:
@@ -43,11 +75,13 @@ class Runtime:
     def configure(self, *, transport: Transport | None = None, **overrides: Any) -> None:
         """Change settings; see :func:`xray.configure`."""
         merged = {**self._overrides, **overrides}
-        load_settings(merged)  # raises before anything is changed
+        settings, _ = load_settings(merged)
+        _policy_of(settings)  # both raise before anything is changed
         with self._lock:
             worker, self._worker = self._worker, None
             self._overrides = merged
-            self._settings = None
+            self._settings = self._policy = None
+            state.enabled = settings.enabled
             self._transport = transport if transport is not None else self._transport
             if "server_url" in overrides and transport is None:
                 self._transport = None
@@ -59,7 +93,9 @@ class Runtime:
         with self._lock:
             worker, self._worker = self._worker, None
             self._overrides = {}
-            self._settings = None
+            self._settings = self._policy = None
+            self._sampled_out = 0
+            state.enabled = load_settings()[0].enabled
             self._transport = None
             self._failures = Counter()
         if worker is not None:
@@ -79,7 +115,11 @@ class Runtime:
         """See :func:`xray.stats`."""
         worker = self._worker
         stats = worker.stats() if worker is not None else Stats(0, 0, 0, 0, {}, {})
-        return dataclasses.replace(stats, failures=dict(self._failures))
+        return dataclasses.replace(stats, failures=dict(self._failures), sampled_out=self._sampled_out)
+
+    def count_sampled_out(self, records: int) -> None:
+        """Count records of a run that was held and, at its end, not kept."""
+        self._sampled_out += records
 
     def count_failure(self, step: str) -> None:
         """Count that a step of X-Ray failed inside the user's call; called while the exception is handled."""
@@ -131,6 +171,16 @@ class Runtime:
         self._lock = threading.Lock()
         if self._worker is not None:
             self._worker.after_fork()
+
+
+def _policy_of(settings: Settings) -> Policy:
+    limits = Limits(
+        max_candidates=settings.max_candidates,
+        max_value_bytes=settings.max_value_bytes,
+        max_stage_bytes=settings.max_stage_bytes,
+        max_text_chars=settings.max_text_chars,
+    )
+    return Policy(limits=limits).refined(settings.capture, settings.redact or None)
 
 
 runtime = Runtime()

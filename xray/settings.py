@@ -37,6 +37,13 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError("write a share from 0 to 1")
+    return number
+
+
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("write an address that begins with http:// or https://")
@@ -59,11 +66,17 @@ SETTINGS = (
     Setting("enabled", "XRAY_ENABLED", True, _flag, "", "Whether anything is recorded at all."),
     Setting("strict", "XRAY_STRICT", False, _flag, "", "Whether a decorator problem raises instead of warning once."),
     Setting("server_url", "XRAY_SERVER_URL", "http://127.0.0.1:7350", _url, "", "Where the service listens."),
+    Setting(
+        "capture", "XRAY_CAPTURE", "full", str, "",
+        "What is kept of stages: full, sampled, summary, or a strategy such as 'top(10) | random(20)'.",
+    ),
+    Setting("redact", "XRAY_REDACT", None, str, "", "Names of fields to make unreadable, with commas between."),
+    Setting("sample_rate", "XRAY_SAMPLE_RATE", 1.0, _share, "", "The share of runs that is recorded."),
     Setting("version", "XRAY_VERSION", None, str, "", "The version of runs whose pipeline names none."),
     Setting("environment", "XRAY_ENVIRONMENT", None, str, "", "The environment of runs: production, staging, …"),
     Setting("repository", "XRAY_REPOSITORY", None, str, "", "Where the pipelines' code lives."),
     Setting(
-        "buffer_bytes", "XRAY_BUFFER_BYTES", 64 << 20, _positive_int, "bytes",
+        "buffer_bytes", "XRAY_BUFFER_BYTES", 128 << 20, _positive_int, "bytes",
         "Snapshots that wait in memory to be sent; what comes beyond is dropped and counted.",
     ),
     Setting(
@@ -79,6 +92,26 @@ SETTINGS = (
     Setting(
         "shutdown_timeout_s", "XRAY_SHUTDOWN_TIMEOUT_S", 5.0, _seconds, "s",
         "How long the interpreter's exit waits for what is still to be sent.",
+    ),
+    Setting(
+        "hold_bytes", "XRAY_HOLD_BYTES", 8 << 20, _positive_int, "bytes",
+        "What a run with keep_if= may weigh while it is held; beyond that it is kept.",
+    ),
+    Setting(
+        "max_candidates", "XRAY_MAX_CANDIDATES", 100_000, _positive_int, "candidates",
+        "Candidates of a stage that are kept; beyond that a sample is, with exact metrics and a marker.",
+    ),
+    Setting(
+        "max_value_bytes", "XRAY_MAX_VALUE_BYTES", 1 << 20, _positive_int, "bytes",
+        "What one candidate, input or output may weigh; beyond that it leaves a marker with its size.",
+    ),
+    Setting(
+        "max_stage_bytes", "XRAY_MAX_STAGE_BYTES", 32 << 20, _positive_int, "bytes",
+        "What the candidates of a stage may weigh together; beyond that some leave a marker.",
+    ),
+    Setting(
+        "max_text_chars", "XRAY_MAX_TEXT_CHARS", 2000, _positive_int, "characters",
+        "How long a reason text may be; beyond that it is cut, with a marker.",
     ),
     Setting(
         "large_value_items", "XRAY_LARGE_VALUE_ITEMS", 50, _positive_int, "items",
@@ -97,6 +130,9 @@ class Settings:
     enabled: bool
     strict: bool
     server_url: str
+    capture: Any
+    redact: Any
+    sample_rate: float
     version: str | None
     environment: str | None
     repository: str | None
@@ -107,6 +143,11 @@ class Settings:
     connect_timeout_s: float
     request_timeout_s: float
     shutdown_timeout_s: float
+    hold_bytes: int
+    max_candidates: int
+    max_value_bytes: int
+    max_stage_bytes: int
+    max_text_chars: int
     large_value_items: int
 
 
@@ -153,6 +194,8 @@ def load_settings(
 def _checked(setting: Setting, value: Any) -> Any:
     if value is None and setting.default is None:
         return None
+    if setting.name in ("capture", "redact") and not isinstance(value, str):
+        return value  # strategies, patterns and callables: looked at where they are used
     wanted = setting.parse
     try:
         if wanted is _flag and isinstance(value, bool):

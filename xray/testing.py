@@ -1,23 +1,142 @@
-"""For tests of users and plugin authors: what holds for every stage type and every transport.
+"""For tests: what a pipeline decided, and what holds for every stage type and every transport.
 
-Each contract is a class of pytest tests; subclass it, say what is to be tested, and run pytest.
+A :class:`Recorder` keeps what is recorded in memory; the assertions say what must have been decided. With pytest there
+is the fixture ``xray_recorder``.
+
+Each contract, for authors of plugins, is a class of pytest tests; subclass it, say what is to be tested, and run
+pytest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
+from xray import ids
+from xray.assertions import assert_label_counts, assert_metric, assert_rejected, assert_survives
 from xray.capture.call import Items, StageCall
+from xray.delivery.memory import MemoryTransport
 from xray.delivery.transport import Transport
 from xray.ids import new_id
+from xray.recorded import CandidateStep, RecordedRun, RecordedStage, runs_of
+from xray.runtime import runtime
+from xray.settings import SETTINGS
 from xray.stage_types.base import CANDIDATE_COLUMNS, VERDICTS, Columns, StageType, check_stage_type
+
+__all__ = [
+    "CandidateStep",
+    "RecordedRun",
+    "RecordedStage",
+    "Recorder",
+    "StageTypeContract",
+    "TransportContract",
+    "assert_label_counts",
+    "assert_metric",
+    "assert_rejected",
+    "assert_survives",
+    "fixed_ids_and_clock",
+]
+
+FIRST_MOMENT_NS = 1_767_225_600_000_000_000
+"""What a fixed clock begins at: 2026-01-01T00:00:00Z."""
+
+
+class Recorder:
+    """Records into memory while its ``with`` block lasts.
+
+    Within the block every setting has its default, whatever the environment says; after it, what the environment
+    says. Reading waits for what is still under way.
+
+    Args:
+        settings: Settings by name, as ``xray.configure`` takes them.
+
+    Raises:
+        ConfigurationError: A setting is unknown or cannot be so; raised when the block begins.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = {setting.name: setting.default for setting in SETTINGS} | settings
+        self._transport = MemoryTransport()
+
+    def __enter__(self) -> Self:
+        runtime.reset()
+        runtime.configure(transport=self._transport, **self._settings)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        runtime.flush(10)
+        runtime.reset()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Everything that was recorded, as events of the wire schema.
+
+        Raises:
+            AssertionError: Something that was recorded is not there.
+        """
+        if not runtime.flush(10):
+            raise AssertionError(f"Not everything that was recorded could be kept: {runtime.stats()}")
+        return list(self._transport.events)
+
+    @property
+    def runs(self) -> list[RecordedRun]:
+        """The runs, in the order in which they began."""
+        return runs_of(self.events)
+
+    @property
+    def last_run(self) -> RecordedRun:
+        """The run that began last.
+
+        Raises:
+            LookupError: There is none.
+        """
+        runs = self.runs
+        if not runs:
+            raise LookupError("No run was recorded: no decorated callable was called within the recorder's block.")
+        return runs[-1]
+
+    def clear(self) -> None:
+        """Forget what was recorded so far."""
+        runtime.flush(10)
+        self._transport.events.clear()
+
+
+@contextlib.contextmanager
+def fixed_ids_and_clock(first_ns: int = FIRST_MOMENT_NS, step_ns: int = 1_000_000) -> Iterator[None]:
+    """The same ids, times and durations every time.
+
+    Ids are counted up, and each look at a clock finds it one step later. For code that runs in one thread: several
+    threads take turns as they please.
+
+    Args:
+        first_ns: What the wall clock begins at, in nanoseconds since 1970.
+        step_ns: How far each look at a clock moves it.
+    """
+    bits, wall, monotonic = itertools.count(1), itertools.count(first_ns, step_ns), itertools.count(0, step_ns)
+    fixed = {
+        "draw_bits": lambda _bits: next(bits),
+        "clock_ns": lambda: next(wall),
+        "monotonic_ns": lambda: next(monotonic),
+    }
+    real = {name: getattr(ids, name) for name in fixed}
+    try:
+        for name, function in fixed.items():
+            setattr(ids, name, function)
+        yield
+    finally:
+        for name, function in real.items():
+            setattr(ids, name, function)
 
 
 class StageTypeContract(ABC):

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from xray.capture.call import with_output
 from xray.exceptions import SchemaError, did_you_mean
 from xray.stage_types.base import CANDIDATE_COLUMNS, VERDICTS, Columns
 from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text, is_clean_list
@@ -108,7 +109,7 @@ def _check_name(name: Any, path: str, own_columns: Sequence[str] | None) -> None
 
 def _checked(ids: list[Any], values: dict[str, list[Any]], place: _Place) -> Columns:
     checked = {name: _CHECKS.get(name, _json)(name, column, place) for name, column in values.items()}
-    return Columns(_words("candidate_id", ids, place, required=True), checked)
+    return with_output(Columns(_words("candidate_id", ids, place, required=True), checked))
 
 
 def _words(name: str, values: list[Any], place: _Place, *, required: bool = False) -> list[Any]:

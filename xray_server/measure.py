@@ -137,7 +137,7 @@ def _compute(
     try:
         # Copies: a plugin's code gets nothing that it could change behind our back.
         return check_metrics(
-            stage_type.compute(Columns(list(columns.candidate_id), dict(columns.values), dict(facts or {}))), "metrics"
+            stage_type.measure(Columns(list(columns.candidate_id), dict(columns.values), dict(facts or {}))), "metrics"
         )
     except Exception as error:
         # A plugin's code may fail on any input; the stage is worth keeping without its metrics.

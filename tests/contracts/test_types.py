@@ -34,6 +34,12 @@ def pyright_error_lines(name: str) -> set[int]:
     return {item["range"]["start"]["line"] + 1 for item in found if item["severity"] == "error"}
 
 
+@pytest.mark.parametrize("name", ["api.py", "wrong.py"])
+def test_pyright_checks_the_files_in_strict_mode(name):
+    """The comment that switches pyright to strict stands at the top."""
+    assert (TYPING / name).read_text().startswith("# pyright: strict\n")
+
+
 @pytest.mark.parametrize("check", [mypy_error_lines, pyright_error_lines])
 def test_right_use_is_clean_and_wrong_use_is_an_error(check):
     """Decorated callables have exactly the types of the undecorated ones; fields are checked."""

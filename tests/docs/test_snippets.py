@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -17,11 +18,13 @@ import pytest
 
 import xray
 from tests.service import Service, start_service
+from xray.plugins import installed
 from xray.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 LANGUAGES = {"python", "bash", "json", "text"}
+BUILT_IN_TYPES = ("filtering", "generation", "ranking", "raw", "retrieval", "scoring", "selection")
 
 
 @dataclass
@@ -59,7 +62,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield running
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run_in_order(page: Path, service: Service, tmp_path: Path):
     """Python shares one namespace a page and must record without loss; questions must be answered; commands exit 0."""
     blocks = blocks_of(page)
@@ -120,12 +123,50 @@ def test_links_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_every_setting_is_documented_as_it_is():
-    """docs/settings.md has each setting's name, variable and meaning."""
-    page = (ROOT / "docs" / "settings.md").read_text()
+def test_the_settings_page_is_what_the_rows_give():
+    """docs/settings.md is generated, and has each setting."""
+    script = ROOT / "docs" / "make_settings.py"
+    page = runpy.run_path(str(script))["page"]()
+    written = (ROOT / "docs" / "settings.md").read_text()
+    assert written == page, "write it anew: python docs/make_settings.py"
     for setting in SETTINGS:
-        assert f"| `{setting.name}` | `{setting.variable}` |" in page
-        assert setting.help in page
+        assert f"| `{setting.name}` | `{setting.variable}` |" in written
+
+
+@pytest.mark.parametrize("name", BUILT_IN_TYPES)
+def test_a_stage_types_page_has_its_fields_and_metrics(name: str):
+    """docs/stages/ has a page for each built-in type, with every field and every metric of its own."""
+    stage_type = installed().stage_type(name)
+    page = (ROOT / "docs" / "stages" / f"{name}.md").read_text()
+    for each in (*stage_type.fields, *stage_type.metrics):
+        assert f"| `{each.name}`" in page
+    languages = {block.language for block in blocks_of(ROOT / "docs" / "stages" / f"{name}.md")}
+    assert {"python", "json"} <= languages
+    assert f"stages/{name}.md" in (ROOT / "docs" / "stages.md").read_text()
+
+
+def test_anchors_name_headings():
+    """What follows ``#`` in a link is a heading of that page."""
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                there = (page.parent / target) if target else page
+                headings = re.findall(r"(?m)^#+ (.*)$", there.read_text())
+                slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+                assert anchor in slugs, f"{page.name} links to {target}#{anchor}"
+
+
+def test_every_page_can_be_reached():
+    """A link leads to each page, from the README or from another page."""
+    linked = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text())
+        if not target.startswith("http")
+    }
+    folders = {path for path in linked if path.is_dir()}
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert page in linked or page.parent in folders, f"nothing links to {page.relative_to(ROOT)}"
 
 
 def test_the_example_stands_near_the_top_of_the_readme():

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import xray
+from xray.capture.call import with_output
 from xray.delivery.memory import MemoryTransport
 from xray.plugins import installed
 from xray.stage_types.base import Columns
@@ -41,7 +42,7 @@ class Recorded:
 
 def columns_of(stage: dict[str, Any]) -> Columns:
     columns = dict(stage.get("columns", {}))
-    return Columns(columns.pop("candidate_id", []), columns, stage["facts"])
+    return with_output(Columns(columns.pop("candidate_id", []), columns, stage.get("facts", {})))
 
 
 @contextmanager

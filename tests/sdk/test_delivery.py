@@ -41,6 +41,9 @@ class Fact:
             raise ValueError("cannot be made into an event")
         return {"type": "run.start", "id": str(self.number), "run": {"id": str(self.number)}}
 
+    def release(self) -> None:
+        self.released = True
+
 
 class Scripted(Transport):
     """Answers as it is told, then stores."""
@@ -385,5 +388,5 @@ def test_an_unreadable_variable_warns_and_the_default_holds(
 
     monkeypatch.setenv("XRAY_BUFFER_BYTES", "lots")
     with caplog.at_level(logging.WARNING, "xray"):
-        assert runtime.settings.buffer_bytes == 64 << 20
+        assert runtime.settings.buffer_bytes == 128 << 20
     assert "XRAY_BUFFER_BYTES='lots' cannot be read" in caplog.text

@@ -76,7 +76,7 @@ def infer_id_name(items: Sequence[Any]) -> str | None:
         return next((n for n in ID_NAMES if n in items[0] and all(item.get(n) is not None for item in items)), None)
     first = core(items[0])
     for name in ID_NAMES:
-        if _has_id(first, name) and all(_has_id(core(item), name) for item in items):
+        if has_id(first, name) and all(has_id(core(item), name) for item in items):
             return name
     return None
 
@@ -99,7 +99,8 @@ def row_id(item: Any) -> Any:
     return MISSING
 
 
-def _has_id(item: Any, name: str) -> bool:
+def has_id(item: Any, name: str) -> bool:
+    """Whether a candidate has an id under that name."""
     found = _read_name(item, name)
     return found is not MISSING and found is not None and not callable(found)
 
@@ -114,6 +115,8 @@ def _read_name(item: Any, name: str) -> Any:
 
 
 def _read_index(item: Any, index: int) -> Any:
+    if isinstance(item, (str, bytes)):
+        return MISSING  # a letter of a text is no field of it
     try:
         return item[index]
     except Exception:

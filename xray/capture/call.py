@@ -2,111 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xray.capture.accessors import MISSING, SCALARS, Accessor, compile_accessor, core, infer_id_name, row_id
+import msgspec
+
+from xray.capture.accessors import SCALARS
+from xray.capture.items import Items, Packed
+from xray.capture.snapshot import restore, to_json
 from xray.stage_types.base import Columns
 
-
-class Items:
-    """Some candidates of a call: the list that came in, or a list that went out.
-
-    Args:
-        values: The decoded snapshots of the candidates, in order.
-        accessors: Field name → accessor, as given to the decorator.
-        live: Field name → values that had to be read from the live objects on the caller's thread.
-        ordinals: A number for each candidate by object identity, where there is no id to read.
-        id_name: The name that was found to lead to the id of every candidate, where ``id=`` was left out.
-    """
-
-    def __init__(
-        self,
-        values: list[Any],
-        accessors: Mapping[str, Accessor],
-        live: Mapping[str, list[Any]] | None = None,
-        ordinals: list[int] | None = None,
-        id_name: str | None = None,
-    ) -> None:
-        self.values = values
-        self._accessors = accessors
-        self._live = live or {}
-        self._ordinals = ordinals
-        self._id_name = id_name
-        self.ids, self.id_from = self._read_ids()
-        """The candidates' ids, and which name, accessor or way gave them."""
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def picked(self, places: Sequence[int]) -> Items:
-        """The candidates at these places, in that order."""
-        return Items(
-            [self.values[place] for place in places],
-            self._accessors,
-            {field: [values[place] for place in places] for field, values in self._live.items()},
-            None if self._ordinals is None else [self._ordinals[place] for place in places],
-            self._id_name,
-        )
-
-    def joined(self, other: Items) -> Items:
-        """These candidates and then the other's; the ids are those that each list has on its own."""
-        both = Items(self.values + other.values, self._accessors, {"id": self.ids + other.ids})
-        both.id_from = self.id_from if self.values else other.id_from
-        return both
-
-    @property
-    def cores(self) -> list[Any]:
-        """The candidates themselves: of a pair such as ``(item, score)`` the item."""
-        return [core(value) for value in self.values]
-
-    def read(self, field: str, *defaults: str | int) -> list[Any] | None:
-        """The values of a field, with None where a candidate has none.
-
-        Args:
-            field: The decorator's keyword.
-            defaults: Accessors that are tried, where the decorator was given none, until one reads a value.
-
-        Returns:
-            One value a candidate; None where the decorator was given none and no default reads anything.
-        """
-        if field in self._live:
-            return [None if value is MISSING else value for value in self._live[field]]
-        given = self._accessors.get(field)
-        for accessor in defaults if given is None else (given,):
-            reader = compile_accessor(accessor)
-            values = [reader(value) for value in self.values]
-            if given is not None or any(value is not MISSING for value in values):
-                return [None if value is MISSING else value for value in values]
-        return None
-
-    def _read_ids(self) -> tuple[list[str], str]:
-        given = self._accessors.get("id")
-        if "id" in self._live:
-            found = self._live["id"]
-            if MISSING not in found and None not in found:
-                return [_text(value) for value in found], "id="
-        elif given is not None:
-            reader = compile_accessor(given)
-            for values in (self.values, self.cores):
-                found = [reader(value) for value in values]
-                if all(value is not MISSING and value is not None for value in found):
-                    return [_text(value) for value in found], "id="
-        name = self._id_name
-        if name is None and self._ordinals is None:
-            name = infer_id_name(self.values)
-        if name is not None:
-            reader = compile_accessor(name)
-            return [_text(reader(value)) for value in self.cores], name
-        if self.values and all(isinstance(value, SCALARS) for value in self.cores):
-            return [_text(value) for value in self.cores], "value"
-        firsts = [row_id(value) for value in self.values]
-        if firsts and MISSING not in firsts:
-            return [_text(value) for value in firsts], "0"
-        if self._ordinals is not None:
-            return [f"#{number}" for number in self._ordinals], "identity"
-        return [f"#{place + 1}" for place in range(len(self.values))], "position"
+__all__ = ["Alignment", "Items", "StageCall", "changes", "with_output"]
 
 
 class StageCall:
@@ -115,9 +23,9 @@ class StageCall:
     Args:
         inputs: The candidates that came in, or None where the callable takes none.
         parts: The lists of candidates that went out, as ``StageType.candidates_in`` found them in the result.
-        result: The decoded snapshot of the return value.
+        result: The return value where it holds no candidates: decoded, or as msgpack.
         options: The decorator's fields that are no accessors, as given.
-        arguments: The other recorded arguments by name.
+        arguments: The other recorded arguments by name: decoded, or as msgpack.
     """
 
     def __init__(
@@ -126,13 +34,26 @@ class StageCall:
         parts: Sequence[Items],
         result: Any,
         options: Mapping[str, Any],
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, Any] | msgspec.Raw | None,
     ) -> None:
         self.inputs = inputs
         self.parts = parts
-        self.result = result
         self.options = options
-        self.arguments = arguments
+        self._result = result
+        self._arguments = arguments
+
+    @functools.cached_property
+    def result(self) -> Any:
+        """The return value where it holds no candidates, decoded."""
+        return to_json(restore(bytes(self._result))) if isinstance(self._result, msgspec.Raw) else self._result
+
+    @functools.cached_property
+    def arguments(self) -> Mapping[str, Any]:
+        """The other recorded arguments by name, decoded."""
+        if isinstance(self._arguments, msgspec.Raw):
+            decoded: dict[str, Any] = to_json(restore(bytes(self._arguments)))
+            return decoded
+        return self._arguments or {}
 
     @property
     def output(self) -> Items | None:
@@ -166,22 +87,21 @@ class Alignment:
         known = [] if inputs is None else inputs.ids
         self.output_of: list[int | None] = [None] * len(known)
         """For each row, the place of its candidate among the outputs, or None."""
+        self._one_to_one = False
         added: list[int] = []
-        if inputs is not None and self._by_position(inputs, outputs):
+        if inputs is None or "position" in (inputs.id_from, outputs.id_from):
+            if inputs is not None and len(inputs) == len(outputs):
+                self._match_by_position()
+            else:
+                added = list(range(len(outputs)))
+                self._one_to_one = inputs is None or not len(inputs)
+        elif known == outputs.ids and not inputs.without_id:
             self.output_of = list(range(len(known)))
-            self.facts["matched_by"] = "position"
-        elif inputs is None or "position" in (inputs.id_from, outputs.id_from):
-            added = list(range(len(outputs)))
+            self._one_to_one = True
+        elif self._by_position(inputs, outputs):
+            self._match_by_position()
         else:
-            places: defaultdict[str, deque[int]] = defaultdict(deque)
-            for place, candidate_id in enumerate(known):
-                places[candidate_id].append(place)
-            for place, candidate_id in enumerate(outputs.ids):
-                waiting = places.get(candidate_id)
-                if waiting:
-                    self.output_of[waiting.popleft()] = place
-                else:
-                    added.append(place)
+            added = self._match_by_id(inputs, outputs)
         self.input_count = len(known)
         self.output_of += added
         self.ids = known + [outputs.ids[place] for place in added]
@@ -190,19 +110,42 @@ class Alignment:
         duplicates = len(known) - len(set(known))
         if duplicates:
             self.facts["duplicate_ids"] = duplicates
+        missing = len((inputs or outputs).without_id)
+        if missing:
+            self.facts["missing_ids"] = missing
+
+    def _match_by_position(self) -> None:
+        self.output_of = list(range(len(self.output_of)))
+        self._one_to_one = True
+        self.facts["matched_by"] = "position"
+
+    def _match_by_id(self, inputs: Items, outputs: Items) -> list[int]:
+        """Fill :attr:`output_of`; the places of the outputs that did not come in."""
+        added: list[int] = []
+        places: defaultdict[str, deque[int]] = defaultdict(deque)
+        for place, candidate_id in enumerate(inputs.ids):
+            if place not in inputs.without_id:
+                places[candidate_id].append(place)
+        for place, candidate_id in enumerate(outputs.ids):
+            waiting = places.get(candidate_id) if place not in outputs.without_id else None
+            if waiting:
+                self.output_of[waiting.popleft()] = place
+            else:
+                added.append(place)
+        return added
 
     @staticmethod
     def _by_position(inputs: Items, outputs: Items) -> bool:
         return (
             len(inputs) == len(outputs)
-            and outputs.id_from in ("identity", "position")
+            and bool({"identity", "position"} & {inputs.id_from, outputs.id_from})
             and not set(inputs.ids) & set(outputs.ids)
         )
 
     def spread(self, values: Sequence[Any] | None) -> list[Any] | None:
         """A column of the outputs as a column of the rows: None for rows that did not go out."""
-        if values is None:
-            return None
+        if values is None or self._one_to_one:
+            return None if values is None else values if isinstance(values, list) else list(values)
         return [None if place is None else values[place] for place in self.output_of]
 
     def columns(self, **values: list[Any] | None) -> Columns:
@@ -211,6 +154,42 @@ class Alignment:
         Args:
             values: More columns, as long as there are rows; None and empty ones are left out.
         """
+        kept: dict[str, Any] = {}
+        if self.outputs.is_absent or (self.inputs is not None and self.inputs.is_absent):
+            pass
+        elif self.outputs.are_packed and (self.inputs is None or self.inputs.are_packed or not len(self.inputs)):
+            kept = self._pieces()
+        else:
+            kept = self._decoded()
+        kept["checks"] = self.spread(_each(self.outputs.read("checks"), as_checks)) or []
+        kept["scores"] = self.spread(_each(self.outputs.read("scores"), as_scores)) or []
+        used = {name: column for name, column in {**kept, **values}.items() if column and not _is_empty(column)}
+        return Columns(self.ids, used, self.facts)
+
+    def _pieces(self) -> dict[str, Any]:
+        """The candidates undecoded; what the stage changed is worked out by the service."""
+        came: Sequence[Any] = [] if self.inputs is None else self.inputs.pieces
+        went = self.outputs.pieces
+        if self.inputs is None:
+            return {"data": went}
+        added = [went[place] for place in self.output_of[self.input_count :] if place is not None]
+        data = [*came, *added] if added else came
+        if self._one_to_one and not added:
+            is_same = isinstance(came, Packed) and isinstance(went, Packed) and came.is_equal(went)
+            return {"data": data, "returned": [] if is_same else went}
+        returned = (self.spread(went) or [])[: self.input_count]
+        pairs = ((came[row], piece) for row, piece in enumerate(returned) if piece is not None)
+        first = next(pairs, None)
+        if first is not None and bytes(first[0]) == bytes(first[1]):
+            # Stages that change candidates change all of them, those that only choose change none: the first one
+            # tells which it is, and whether comparing is worth the time.
+            returned = [
+                None if piece is None or bytes(came[row]) == bytes(piece) else piece
+                for row, piece in enumerate(returned)
+            ]
+        return {"data": data, "returned": [*returned, *[None] * len(added)]}
+
+    def _decoded(self) -> dict[str, Any]:
         came = [] if self.inputs is None else self.inputs.cores
         went = self.outputs.cores
         data: list[Any] = []
@@ -223,9 +202,41 @@ class Alignment:
                 # What the stage brought in has no earlier form: it is the candidate.
                 data.append(went[place] if place is not None else None)
                 output.append(None)
-        kept = {"data": data, "output": output, **values}
-        used = {name: column for name, column in kept.items() if column and any(v is not None for v in column)}
-        return Columns(self.ids, used, self.facts)
+        return {"data": data, "output": output}
+
+
+def as_checks(value: Any) -> dict[str, dict[str, Any]] | None:
+    """An evaluation table: name → ``{"passed": …, "detail": …}``, from a mapping of flags, pairs or objects."""
+    if not isinstance(value, dict):
+        return None
+    table: dict[str, dict[str, Any]] = {}
+    for name, said in value.items():
+        passed, detail = said, None
+        if isinstance(said, (list, tuple)):
+            passed, detail = (*said, None, None)[:2]
+        elif isinstance(said, dict):
+            passed, detail = said.get("passed"), said.get("detail")
+        table[str(name)] = {"passed": None if passed is None else bool(passed)}
+        if detail is not None:
+            table[str(name)]["detail"] = detail
+    return table
+
+
+def as_scores(value: Any) -> dict[str, float] | None:
+    """Several scores: name → number."""
+    if not isinstance(value, dict):
+        return None
+    return {str(name): number for name, number in value.items() if type(number) in (int, float)}
+
+
+def _each(values: list[Any] | None, make: Callable[[Any], Any]) -> list[Any] | None:
+    return None if values is None else [make(value) for value in values]
+
+
+def _is_empty(column: Sequence[Any]) -> bool:
+    if isinstance(column, Packed):
+        return False
+    return column[0] is None and all(value is None for value in column)
 
 
 def changes(before: Any, after: Any) -> Any:
@@ -243,9 +254,22 @@ def changes(before: Any, after: Any) -> Any:
     return None if _same(before, after) else after
 
 
+def with_output(columns: Columns) -> Columns:
+    """The columns with ``returned`` (candidates as they went out) turned into ``output`` (what was added or changed).
+
+    Args:
+        columns: Decoded columns, as they came over the wire.
+    """
+    returned = columns.values.get("returned")
+    if returned is None:
+        return columns
+    data = columns.column("data")
+    output = [None if after is None else changes(before, after) for before, after in zip(data, returned, strict=True)]
+    values = {name: column for name, column in columns.values.items() if name != "returned"}
+    if any(value is not None for value in output):
+        values["output"] = output
+    return Columns(columns.candidate_id, values, columns.facts)
+
+
 def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
-
-
-def _text(value: Any) -> str:
-    return value if type(value) is str else str(value)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
-from xray.capture.snapshot import marker
+from xray.capture.frames import column_values, is_column, is_frame
+from xray.capture.plain import marker, name_of
 from xray.markers import Candidates, RawInput
 
 
@@ -43,6 +44,9 @@ class Parameters:
         self.owner = self.names[0] if self.names and self.names[0] in ("self", "cls") else None
         """``self`` or ``cls``, where the callable is a method that has one."""
         self._marks: dict[str, Candidates | RawInput] | None = None
+        self._source: str | None = None
+        self._source_name: str | None = None
+        self._raw: dict[str, str] = {}
 
     @property
     def marks(self) -> Mapping[str, Candidates | RawInput]:
@@ -56,9 +60,11 @@ class Parameters:
         bound = dict(zip(self.names, args, strict=False))
         if self._rest is not None and len(args) > len(self.names):
             bound[self._rest] = args[len(self.names) :]
-        bound.update(kwargs)
-        for name, value in self._defaults.items():
-            bound.setdefault(name, value)
+        if kwargs:
+            bound.update(kwargs)
+        if self._defaults:
+            for name, value in self._defaults.items():
+                bound.setdefault(name, value)
         return bound
 
     def sort_out(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], large_value_items: int) -> Arguments:
@@ -69,48 +75,76 @@ class Parameters:
             kwargs: The keyword arguments.
             large_value_items: Unmarked arguments with more items than this leave a marker.
         """
+        if self._marks is None:
+            self._prepare()
         bound = self.bind(args, kwargs)
         if self.owner is not None:
             bound.pop(self.owner, None)
-        marks = self.marks
         candidates: Sequence[Any] | None = None
-        source = next((name for name, mark in marks.items() if isinstance(mark, Candidates)), None)
+        source, shown = self._source, self._source_name
         if source is not None:
             candidates = _as_sequence(bound.pop(source, None))
         elif self._takes_candidates:
-            source = next((name for name, value in bound.items() if isinstance(value, (list, tuple))), None)
+            for name, value in bound.items():
+                if issubclass(type(value), (list, tuple)) or (type(value) not in _SIMPLE and is_frame(value)):
+                    source = shown = name
+                    candidates = value
+                    break
             if source is not None:
-                candidates = bound.pop(source)
-        raw = {name: mark for name, mark in marks.items() if isinstance(mark, RawInput)}
+                del bound[source]
+        if not bound:
+            return Arguments(candidates, shown if candidates is not None else None, {}, [])
         others: dict[str, Any] = {}
         markers: list[dict[str, Any]] = []
+        raw = self._raw
         for name, value in bound.items():
-            mark = raw.get(name)
-            if mark is not None:
-                others[mark.name or name] = value
-            elif not raw:
+            if raw:
+                if name in raw:
+                    others[raw[name]] = value
+            elif type(value) in _SIMPLE:
+                others[name] = value
+            else:
                 others[name] = condensed(value, large_value_items, f"input.{name}", markers)
-        shown = marks[source].name or source if source is not None and source in marks else source
         return Arguments(candidates, shown if candidates is not None else None, others, markers)
+
+    def _prepare(self) -> None:
+        marks = self.marks
+        for name, mark in marks.items():
+            if isinstance(mark, Candidates) and self._source is None:
+                self._source, self._source_name = name, mark.name or name
+        self._raw = {name: mark.name or name for name, mark in marks.items() if isinstance(mark, RawInput)}
+
+
+_SIMPLE = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 def condensed(value: Any, large_value_items: int, path: str, markers: list[dict[str, Any]]) -> Any:
     """The value, or a marker in its place where it is a collection of more items than the limit."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
-        return value
     try:
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+            return value
         size = len(value)
-    except Exception:
+    except Exception:  # whatever it is, the snapshot takes it or names it
         return value
     if size <= large_value_items:
         return value
     markers.append({"path": path, "kind": "items", "size": size})
-    return marker(f"{type(value).__name__} of {size} items")
+    return marker(f"{name_of(value)} of {size} items")
 
 
-def _as_sequence(value: Any) -> Sequence[Any] | None:
-    if isinstance(value, (list, tuple)):
+def _may_be_candidates(value: Any) -> bool:
+    # By type(): what an object says of its class may be anything, and raise.
+    return issubclass(type(value), (list, tuple)) or is_frame(value)
+
+
+def _as_sequence(value: Any) -> Any:
+    if _may_be_candidates(value):
         return value
+    if is_frame(value):
+        frame: Sequence[Any] = value  # it has a length and rows; xray.capture.live reads them
+        return frame
+    if is_column(value):
+        return column_values(value)
     if isinstance(value, (AbstractSet, Sequence)) and not isinstance(value, (str, bytes)):
         return list(value)
     if isinstance(value, Mapping):

@@ -1,25 +1,29 @@
-"""Records: what the caller's thread hands to the worker, and how the worker turns it into events.
-
-A record holds snapshots and plain values only, never the user's objects, so that nothing of the user's lives longer
-or is read later.
-"""
+"""From records to events: what the worker does with what the caller's thread took."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from xray.capture.accessors import Accessor
-from xray.capture.call import Items, StageCall
+import msgspec
+
+from xray.capture.call import StageCall
+from xray.capture.inside import Inside
+from xray.capture.items import Items, Packed
+from xray.capture.limits import apply_limits, limit_value
+from xray.capture.policy import Policy
 from xray.capture.snapshot import restore, to_json
 from xray.plugins import BUILT_IN, installed
+from xray.sampling import choose
 from xray.stage_types.base import Columns, StageType
 
-log = logging.getLogger("xray")
+if TYPE_CHECKING:
+    from xray.capture.live import Taken
+    from xray.capture.stage import ActiveStage
 
-_OVERHEAD_BYTES = 600
+log = logging.getLogger("xray")
 
 
 @dataclass(slots=True)
@@ -28,100 +32,260 @@ class RunRecord:
 
     fields: dict[str, Any]
     value_field: str
-    value: bytes | None
+    value: bytes | bytearray | None
+    policy: Policy
 
     @property
     def size_bytes(self) -> int:
         """What the record weighs in the buffer."""
-        return _OVERHEAD_BYTES + (len(self.value) if self.value else 0)
+        return 600 + (len(self.value) if self.value else 0)
+
+    def release(self) -> None:
+        """Nothing large to give back."""
 
     def event(self) -> dict[str, Any]:
         """The event, as the wire schema has it."""
         event = dict(self.fields)
+        for field in ("error", "metadata", "tags"):
+            if field in event:
+                event[field] = _redacted(event[field], field, self.policy)
         if self.value is not None:
-            event[self.value_field] = to_json(restore(self.value))
+            event[self.value_field] = _value(self.value, self.value_field, self.policy, [])
         return event
 
 
-@dataclass(slots=True)
-class ItemsPlan:
-    """How the ids and fields of one list of candidates are read: see ``xray.capture.call.Items``."""
+def stage_event(stage: ActiveStage) -> dict[str, Any]:
+    """The event of a stage that has ended.
 
-    live: dict[str, list[Any]] = field(default_factory=dict)
-    ordinals: list[int] | None = None
-    id_name: str | None = None
-
-
-@dataclass(slots=True)
-class StageRecord:
-    """One stage: the event's fields, the snapshots of what came in and went out, and how to read them.
-
-    ``came`` holds ``[candidates, arguments]``, ``went`` holds ``[result, parts]``; ``plans`` has one entry for the
-    candidates that came in (None where none did) and one for each part.
+    Args:
+        stage: The stage.
     """
+    spec, outcome = stage.spec, stage.outcome
+    assert outcome is not None
+    policy = spec.policy_under(stage.run.policy)
+    markers = list(stage.markers)
+    facts = dict(stage.facts or {})
+    if stage.candidates_from is not None:
+        facts["candidates_from"] = stage.candidates_from
+    event: dict[str, Any] = {
+        "type": "stage",
+        "id": stage.id,
+        "run": stage.run.info,
+        "order": stage.order,
+        "path": stage.path,
+        "name": spec.name,
+        "stage_type": spec.stage_type.name,
+        "started_at": stage.time_ns // 1_000_000,
+        "duration_ms": outcome.duration_ns / 1e6,
+        "status": outcome.status,
+    }
+    if stage.parent is not None:
+        event["parent_id"] = stage.parent.id
+    if outcome.error is not None:
+        event["error"] = _redacted(outcome.error, "error", policy)
+    if stage.run.trace is not None:
+        event["trace"] = stage.run.trace
+    columns = _extract(stage, facts)
+    if stage.inside is not None:
+        columns = _with_inside(event, columns, stage.inside, policy, markers)
+    # What the list itself said about its ids (a frame's index) is nearer to the truth than how they were read.
+    facts = {**facts, **columns.facts, **{name: facts[name] for name in ("id_from",) if name in facts}}
+    columns.facts = facts
+    for field, packed in (("input", stage.came), ("output", stage.went)):
+        if packed is not None and field not in event:
+            event[field] = _value(packed, field, policy, markers)
+    _add_candidates(event, columns, spec.stage_type, policy, markers)
+    if facts:
+        event["facts"] = _redacted(facts, "facts", policy)
+    return event
 
-    fields: dict[str, Any]
-    stage_type: StageType
-    accessors: Mapping[str, Accessor]
-    options: Mapping[str, Any]
-    facts: dict[str, Any]
-    markers: list[dict[str, Any]]
-    came: bytes
-    went: bytes | None = None
-    input_plan: ItemsPlan | None = None
-    part_plans: list[ItemsPlan] = field(default_factory=list)
 
-    @property
-    def size_bytes(self) -> int:
-        """What the record weighs in the buffer."""
-        numbers = sum(
-            8 * len(plan.ordinals or ()) + sum(64 * len(values) for values in plan.live.values())
-            for plan in (*self.part_plans, *([self.input_plan] if self.input_plan else ()))
+def _redacted(value: Any, path: str, policy: Policy) -> Any:
+    return value if policy.redactor is None else policy.redactor.apply(value, path)
+
+
+def _value(packed: bytes | bytearray, path: str, policy: Policy, markers: list[dict[str, Any]]) -> Any:
+    # Made unreadable before it is cut: half of a secret is a secret too.
+    value = _redacted(to_json(restore(packed), markers, path), path, policy)
+    return limit_value(value, policy.limits.max_value_bytes, path, markers)
+
+
+# --- candidates ---------------------------------------------------------------------------------------------------
+
+
+def _extract(stage: ActiveStage, facts: dict[str, Any]) -> Columns:
+    spec = stage.spec
+
+    def items(taken: Taken, likely: Iterable[str]) -> Items:
+        facts.update(taken.facts or {})
+        packed = taken.count if taken.packed is None else msgspec.Raw(taken.packed)
+        return Items(
+            packed,
+            spec.snapshot_accessors,
+            spec.defaults,
+            taken.live,
+            taken.ordinals,
+            likely,
+            are_records=taken.are_records,
         )
-        return _OVERHEAD_BYTES + len(self.came) + (len(self.went) if self.went else 0) + numbers
 
-    def event(self) -> dict[str, Any]:
-        """The event, as the wire schema has it, with the candidates by column."""
-        markers = list(self.markers)
-        candidates, arguments = to_json(restore(self.came), markers)
-        result, parts = to_json(restore(self.went), markers) if self.went is not None else (None, [])
-        columns = Columns([])
-        facts = dict(self.facts)
-        try:
-            columns = self.stage_type.extract(self._call(candidates, arguments, result, parts))
-        except Exception as error:
-            # A third party's extraction may fail on any input; the stage is worth keeping without its candidates.
-            facts["extract_error"] = f"{type(error).__name__}: {error}"
-            log.debug("X-Ray: extraction of stage %s failed", self.fields.get("name"), exc_info=True)
-        event = {name: value for name, value in self.fields.items() if value is not None}
-        event["facts"] = facts | columns.facts
-        if arguments:
-            event["input"] = arguments
-        if result is not None:
-            event["output"] = result
-        event["capture"] = {"mode": "full", "seen": len(columns), "kept": len(columns), "markers": markers}
-        if len(columns):
-            event["columns"] = {"candidate_id": columns.candidate_id, **columns.values}
-        if type(self.stage_type).__module__ not in BUILT_IN:
-            event |= self._own_metrics(columns, event["facts"])
-        return event
+    try:
+        inputs = None if stage.input_plan is None else items(stage.input_plan, spec.input_fields)
+        outputs = [items(taken, spec.fields) for taken in stage.part_plans]
+        arguments = None if stage.came is None else msgspec.Raw(stage.came)
+        result = None if stage.went is None else msgspec.Raw(stage.went)
+        columns = spec.stage_type.extract(StageCall(inputs, outputs, result, spec.options, arguments))
+        if not len(columns) and inputs is not None and not outputs:
+            # Nothing came back, by an exception or by design: what came in is still worth knowing.
+            pieces: Any = inputs.pieces
+            columns = Columns(inputs.ids, {"data": pieces}, {**columns.facts, "id_from": inputs.id_from})
+        return columns
+    except Exception as error:
+        # A third party's extraction may fail on any input; the stage is worth keeping without its candidates.
+        facts["extract_error"] = f"{type(error).__name__}: {error}"
+        log.debug("X-Ray: extraction of stage %s failed", spec.name, exc_info=True)
+        return Columns([])
 
-    def _call(self, candidates: Any, arguments: dict[str, Any], result: Any, parts: list[Any]) -> StageCall:
-        inputs = None
-        if self.input_plan is not None:
-            inputs = self._items(candidates, self.input_plan)
-        outputs = [self._items(values, plan) for values, plan in zip(parts, self.part_plans, strict=True)]
-        return StageCall(inputs, outputs, result, self.options, arguments)
 
-    def _items(self, values: list[Any], plan: ItemsPlan) -> Items:
-        return Items(values, self.accessors, plan.live, plan.ordinals, plan.id_name)
+def _add_candidates(
+    event: dict[str, Any],
+    columns: Columns,
+    stage_type: StageType,
+    policy: Policy,
+    markers: list[dict[str, Any]],
+) -> None:
+    """Add the candidates that are kept, and the metrics where the service could not compute them from those."""
+    seen = len(columns)
+    mode, reason = policy.capture.mode, None
+    metrics: dict[str, Any] = event.pop("metrics", {})
+    counted = "counted" in columns.facts
+    own_type = type(stage_type).__module__ not in BUILT_IN
+    measured = columns
+    if policy.redactor is not None and seen:
+        columns = policy.redactor.apply_columns(columns)
+        # Labels are counted as they may be read; what the type reads of the candidates stays, only numbers leave.
+        measured = Columns(columns.candidate_id, {**columns.values, **_candidates_of(measured)}, columns.facts)
+    kept = columns
+    if mode == "summary":
+        kept = Columns([], {}, columns.facts)
+    elif mode == "sampled" and policy.capture.strategy is not None and seen:
+        # Seeded by the stage, so that the same record gives the same sample when it is made into an event again.
+        kept = columns.picked(choose(policy.capture.strategy, columns, _seed(event["id"])))
+        reason = str(policy.capture.strategy)
+    if len(kept):
+        limited = apply_limits(kept, policy.limits, _seed(event["id"]))
+        kept = limited.columns
+        markers += limited.markers
+        reason = limited.reason or reason
+    if (len(kept) < seen or own_type or markers or policy.redactor is not None) and not counted:
+        metrics = _measure(stage_type, measured) | metrics
+    if metrics:
+        event["metrics"] = metrics
+        if own_type:
+            # The service need not have the plugin: it takes the metrics from here, with what they mean.
+            event["metric_declarations"] = [metric.as_dict() for metric in stage_type.metrics]
+    capture: dict[str, Any] = {"mode": mode, "seen": seen, "kept": len(kept), "markers": markers}
+    if counted:
+        capture["seen"] = columns.facts["counted"]
+    if len(kept) < seen and mode == "full":
+        capture["mode"] = "sampled"
+    if reason is not None:
+        capture["reason"] = reason
+    event["capture"] = capture
+    if len(kept):
+        columns_sent = {
+            name: column.raw if isinstance(column, Packed) else column for name, column in kept.values.items()
+        }
+        event["columns"] = {"candidate_id": kept.candidate_id, **columns_sent}
 
-    def _own_metrics(self, columns: Columns, facts: dict[str, Any]) -> dict[str, Any]:
-        # The service need not have the plugin: it takes the metrics from here, with what they mean.
-        try:
-            metrics = self.stage_type.compute(columns)
-        except Exception as error:
-            facts["metrics_error"] = f"{type(error).__name__}: {error}"
-            return {}
-        declarations = [metric.as_dict() for metric in installed().metrics().get(self.stage_type.name, ())]
-        return {"metrics": to_json(metrics), "metric_declarations": declarations}
+
+def _candidates_of(columns: Columns) -> dict[str, list[Any]]:
+    return {name: columns.values[name] for name in ("data", "returned") if name in columns.values}
+
+
+def _measure(stage_type: StageType, columns: Columns) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = to_json(stage_type.measure(decoded_for_metrics(stage_type, columns)))
+        return found
+    except Exception as error:
+        columns.facts["metrics_error"] = f"{type(error).__name__}: {error}"
+        return {}
+
+
+def decoded_for_metrics(stage_type: StageType, columns: Columns) -> Columns:
+    """The columns with the candidates decoded, where the type looks at them."""
+    if not stage_type.reads_candidates:
+        return columns
+    values = dict(columns.values)
+    for name in ("data", "returned"):
+        if name in values:
+            values[name] = [
+                to_json(restore(bytes(piece))) if isinstance(piece, msgspec.Raw) else piece for piece in values[name]
+            ]
+    return Columns(columns.candidate_id, values, columns.facts)
+
+
+def _seed(stage_id: str) -> int:
+    return int(stage_id[-12:], 16)
+
+
+# --- what the user said from inside -------------------------------------------------------------------------------
+
+
+def _with_inside(
+    event: dict[str, Any], columns: Columns, inside: Inside, policy: Policy, markers: list[dict[str, Any]]
+) -> Columns:
+    """The columns and the event with what was said from inside the stage."""
+    for field in ("input", "output"):
+        if field in inside.values:
+            event[field] = _value(inside.values[field], field, policy, markers)
+    for field in ("llm", "metadata"):
+        merged: dict[str, Any] = {}
+        for name, packed in inside.values.items():
+            if name.startswith(f"{field}."):
+                merged |= _value(packed, field, policy, markers)
+        if merged:
+            event[field] = merged
+    if inside.notes:
+        reasoning = to_json("\n".join(inside.notes), markers, "reasoning")
+        event["reasoning"] = reasoning if policy.redactor is None else policy.redactor.apply(reasoning, "reasoning")
+    if inside.metrics:
+        event["metrics"] = to_json(dict(inside.metrics), markers, "metrics")
+    if inside.lost:
+        columns.facts["said_too_late_or_too_much"] = inside.lost
+    if inside.counted is not None:
+        seen, passed = inside.counted
+        columns.facts["counted"] = seen
+        event["metrics"] = _counted_metrics(event["stage_type"], seen, passed) | event.get("metrics", {})
+    return _with_said(columns, inside) if inside.said else columns
+
+
+def _with_said(columns: Columns, inside: Inside) -> Columns:
+    rows_of: dict[str, int] = {}
+    for row, candidate_id in enumerate(columns.candidate_id):
+        rows_of.setdefault(candidate_id, row)
+    added = [key for key in inside.said if key not in rows_of]
+    ids = columns.candidate_id + added
+    rows_of |= {key: len(columns) + place for place, key in enumerate(added)}
+    values = {name: [*column, *[None] * len(added)] for name, column in columns.values.items()}
+    for key, said in inside.said.items():
+        row = rows_of[key]
+        for name, value in said.items():
+            column = values.setdefault(name, [None] * len(ids))
+            column[row] = to_json(value)
+        if row >= len(columns) and key in inside.candidates:
+            values.setdefault("data", [None] * len(ids))[row] = to_json(restore(inside.candidates[key]))
+    return Columns(ids, values, columns.facts)
+
+
+def _counted_metrics(stage_type: str, seen: int, passed: int | None) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"input_count": seen}
+    if passed is None:
+        return metrics
+    metrics["output_count"] = passed
+    declared = {metric.name for metric in installed().stage_type(stage_type).all_metrics()}
+    if "fail_ratio" in declared:
+        metrics |= {"passed": passed, "failed": seen - passed}
+        if seen:
+            metrics["fail_ratio"] = (seen - passed) / seen
+    return metrics

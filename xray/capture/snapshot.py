@@ -8,101 +8,80 @@ A snapshot is taken on the caller's thread by one pass of a C encoder. Values th
 from __future__ import annotations
 
 import base64
+import collections
 import datetime as dt
-import decimal
 import math
 import threading
-import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
 
-MAX_DEPTH = 40
-_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
-_MARKER = "[xray: {}]"
+from xray.capture.plain import INT_MAX, INT_MIN, fields_of, hook, marker, plain
+
+__all__ = ["fields_of", "marker", "plain", "recycle", "restore", "snapshot", "to_json"]
 
 
-def marker(text: str) -> str:
-    """The string that stands in a record for something that was not kept."""
-    return _MARKER.format(text)
-
-
-def snapshot(value: Any) -> bytes:
+def snapshot(value: Any) -> bytes | bytearray:
     """The bytes of a value made of candidates and arguments; attributes of plain objects are included.
 
     Args:
         value: Anything; it is only read, iterators are never consumed.
 
     Returns:
-        msgpack, to be read by :func:`restore`.
+        msgpack, to be read by :func:`restore`. The caller owns it, and may give a large one back with
+        :func:`recycle` when nothing refers to it any more.
     """
     # A buffer that is kept between calls saves growing a new one step by step: half of the time for large values.
     # It is taken out while in use, because encoding may call code that records something itself.
     buffer, _kept.buffer = _kept.buffer, None
     if buffer is None:
-        buffer = bytearray()
+        buffer = _take_spare()
     try:
+        _encoder.encode_into(value, buffer)
+    except Exception:
+        _encoder.encode_into(plain(value), buffer)
+    if len(buffer) >= _HANDED_OVER_FROM_BYTES:
+        return buffer
+    _kept.buffer = buffer
+    return bytes(buffer)
+
+
+def recycle(data: bytes | bytearray | None) -> None:
+    """Take back the bytes of a large snapshot for the next one: memory that is in use already costs nothing to get.
+
+    Args:
+        data: What :func:`snapshot` gave; nothing may read it from here on. It is left alone where something still does.
+    """
+    if type(data) is bytearray and len(data) <= _SPARE_BYTES and len(_spare) < _SPARES:
         try:
-            _encoder.encode_into(value, buffer)
-        except Exception:
-            _encoder.encode_into(plain(value), buffer)
-        return bytes(buffer)
-    finally:
-        if len(buffer) <= _KEPT_BYTES:
-            _kept.buffer = buffer
+            data.append(0)  # refused while anything looks into it
+        except BufferError:
+            return
+        _spare.append(data)
 
 
-def restore(data: bytes) -> Any:
+def _take_spare() -> bytearray:
+    try:
+        return _spare.pop()
+    except IndexError:
+        return bytearray()
+
+
+_HANDED_OVER_FROM_BYTES = 64 << 10
+"""Snapshots from this size on are handed over in their buffer instead of being copied out of it."""
+
+_SPARES = 8
+_SPARE_BYTES = 4 << 20
+_spare: collections.deque[bytearray] = collections.deque()
+"""Buffers of snapshots that were sent."""
+
+
+def restore(data: bytes | bytearray) -> Any:
     """The plain value in a snapshot: dicts, lists, strings, numbers, bytes and datetimes."""
     return msgspec.msgpack.decode(data, strict=False)
 
 
-def fields_of(value: Any) -> dict[str, Any] | None:
-    """The fields of an object that stands for a record, by name, or None where it is no such object."""
-    if isinstance(value, (type, types.ModuleType, types.FunctionType, types.MethodType)):
-        return None
-    names = getattr(value, "_fields", None)
-    if names is not None and isinstance(value, tuple):
-        return dict(zip(names, value, strict=False))
-    try:
-        attributes = vars(value)
-    except TypeError:
-        slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
-        if not slots:
-            return None
-        return {name: getattr(value, name) for name in slots if hasattr(value, name) and not name.startswith("_")}
-    return {name: item for name, item in attributes.items() if not name.startswith("_")}
-
-
-def _slots(kind: type) -> Iterable[str]:
-    names = kind.__dict__.get("__slots__", ())
-    return (names,) if isinstance(names, str) else names
-
-
-def _hook(value: Any) -> Any:
-    if hasattr(value, "tolist") and hasattr(value, "dtype"):  # NumPy scalars and arrays, without importing NumPy
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (AbstractSet, Sequence)):
-        return list(value)
-    if isinstance(value, Iterator):
-        return marker(f"{type(value).__name__}, not consumed")
-    fields = fields_of(value)
-    if fields is None or type(value).__module__ in _OPAQUE_MODULES:
-        return marker(type(value).__qualname__)
-    return fields
-
-
-_OPAQUE_MODULES = frozenset(
-    {"builtins", "_io", "_thread", "threading", "socket", "ssl", "logging", "weakref", "_asyncio"}
-)
-_encoder = msgspec.msgpack.Encoder(enc_hook=_hook, decimal_format="string", uuid_format="canonical")
-
-
-_KEPT_BYTES = 8 << 20
+_encoder = msgspec.msgpack.Encoder(enc_hook=hook, decimal_format="string", uuid_format="canonical")
 
 
 class _Kept(threading.local):
@@ -112,40 +91,6 @@ class _Kept(threading.local):
 
 
 _kept = _Kept()
-
-
-def plain(value: Any, depth: int = 0, above: frozenset[int] = frozenset()) -> Any:
-    """A copy of a value in which everything can be encoded; what cannot be kept is a marker."""
-    try:
-        return _plain(value, depth, above)
-    except Exception as error:
-        return marker(f"{type(value).__qualname__}, unreadable: {type(error).__name__}")
-
-
-def _plain(value: Any, depth: int, above: frozenset[int]) -> Any:
-    if value is None or type(value) is bool or type(value) is float:
-        return value
-    if isinstance(value, str):
-        return str.encode(value, "utf-8", "replace").decode("utf-8")
-    if type(value) is int:
-        return value if _INT_MIN <= value <= _INT_MAX else marker(f"integer of {value.bit_length()} bits")
-    if isinstance(value, (bytes, bytearray, memoryview, dt.date, dt.time, decimal.Decimal)):
-        return value
-    if id(value) in above:
-        return marker("cycle")
-    if depth >= MAX_DEPTH:
-        return marker("too deep")
-    above = above | {id(value)}
-    if isinstance(value, Mapping):
-        return {_key(key): plain(item, depth + 1, above) for key, item in value.items()}
-    if isinstance(value, (list, tuple, AbstractSet)) and not hasattr(value, "_fields"):
-        return [plain(item, depth + 1, above) for item in value]
-    replaced = fields_of(value) if hasattr(value, "_fields") else _hook(value)
-    return plain(replaced, depth + 1, above)
-
-
-def _key(key: Any) -> str:
-    return plain(key) if isinstance(key, str) else str(key)
 
 
 def to_json(value: Any, markers: list[dict[str, Any]] | None = None, path: str = "") -> Any:
@@ -165,7 +110,7 @@ def to_json(value: Any, markers: list[dict[str, Any]] | None = None, path: str =
     if value is None or kind is bool:
         return value
     if kind is int:
-        if _INT_MIN <= value <= _INT_MAX:
+        if INT_MIN <= value <= INT_MAX:
             return value
         return _mark(marker(f"integer of {value.bit_length()} bits"), markers, path, "integer", value.bit_length())
     if kind is float:
@@ -180,7 +125,10 @@ def to_json(value: Any, markers: list[dict[str, Any]] | None = None, path: str =
     if kind is list:
         return [to_json(item, markers, f"{path}.{place}") for place, item in enumerate(value)]
     if isinstance(value, dt.datetime):
-        moment = value if value.tzinfo is None else value.astimezone(dt.UTC)
+        try:
+            moment = value if value.tzinfo is None else value.astimezone(dt.UTC)
+        except OverflowError:  # on the other side of year 1 or 9999
+            moment = value
         return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
     if isinstance(value, bytes):
         head = base64.b64encode(value[:12]).decode()

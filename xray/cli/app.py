@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 
 from xray.cli import show as views
+from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
 from xray.exceptions import ServiceError, XRayError
 from xray.ids import is_id
@@ -85,7 +87,7 @@ def _print_error(error: XRayError, *, as_json: bool) -> None:
 
 
 def _print_json(answer: Any) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
+    print(json.dumps(answer, indent=2, ensure_ascii=False, default=repr))
 
 
 @app.command()
@@ -244,6 +246,16 @@ def demo(
             hint="pip install 'xray-decisions[server,examples]'",
         ) from None
     return run_demo(out, keep=keep, as_json=as_json)
+
+
+@app.command()
+def settings(as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False) -> None:
+    """Show each setting of the SDK: the value in force, where it comes from, its variable, what it does."""
+    found = settings_in_force(os.environ)
+    if as_json:
+        _print_json(found)
+    else:
+        print_settings(out, found)
 
 
 @app.command()

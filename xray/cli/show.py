@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-Document = Mapping[str, Any]
+from xray.wording import Document, duration, error_line, figures, inert, percent, top_labels
 
 _STATUS_STYLES = {"success": "green", "failure": "red", "running": "yellow"}
 
@@ -63,23 +62,8 @@ def print_run(console: Console, run: Document) -> None:
 
 def stage_line(stage: Document) -> str:
     """One stage in a line: type, name, counts, fail ratio, top labels, duration."""
-    metrics = stage.get("metrics") or {}
     parts = [f"[bold]{_text(stage.get('name'))}[/]", f"[dim]{_text(stage.get('type'))}[/]"]
-    went_in, went_out = metrics.get("input_count"), metrics.get("output_count")
-    if went_in is not None and went_out is not None:
-        parts.append(f"{went_in:,} → {went_out:,}")
-    elif went_out is not None:
-        parts.append(f"→ {went_out:,}")
-    if metrics.get("fail_ratio") is not None:
-        parts.append(f"fail {percent(metrics['fail_ratio'])}")
-    labels = top_labels(metrics.get("label_counts") or {})
-    if labels:
-        parts.append(labels)
-    score = metrics.get("score")
-    if isinstance(score, dict):
-        parts.append(f"score p50 {score['p50']:.3g} max {score['max']:.3g}")
-    if metrics.get("kendall_tau") is not None:
-        parts.append(f"tau {metrics['kendall_tau']:.2f}")
+    parts += map(escape, figures(stage))
     if stage.get("status") == "failure":
         parts.append("[red]failure[/]")
     parts.append(f"[dim]{duration(stage.get('duration_ms'))}[/]")
@@ -125,46 +109,17 @@ def print_answer(console: Console, question: Document, answer: Document) -> None
             table.add_row(
                 _text((row.get("pipeline") or {}).get("label")), _text(row.get("name")), _text(row.get("type")),
                 _text(metrics.get("input_count")), _text(metrics.get("output_count")),
-                percent(ratio) if ratio is not None else "", top_labels(metrics.get("label_counts") or {}),
+                percent(ratio) if ratio is not None else "", escape(top_labels(metrics.get("label_counts") or {})),
                 duration(row.get("duration_ms")), _text(row.get("run_id")),
             )  # fmt: skip
         console.print(table)
     _print_more(console, answer)
 
 
-def top_labels(counts: Mapping[str, int], most: int = 3) -> str:
-    """The most frequent labels with their counts, as text for the console."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{escape(label)} {count:,}" for label, count in ordered[:most])
-    return shown + (f", {len(ordered) - most} more" if len(ordered) > most else "")
-
-
-def percent(ratio: float) -> str:
-    """A ratio as a percentage; never rounded up to 100 % or down to 0 %."""
-    text = f"{ratio:.1%}"
-    if text == "100.0%" and ratio < 1:
-        return "> 99.9%"
-    if text == "0.0%" and ratio > 0:
-        return "< 0.1%"
-    return text
-
-
-def duration(duration_ms: float | None) -> str:
-    """A duration in the unit that suits it."""
-    if duration_ms is None:
-        return ""
-    if duration_ms < 1:
-        return f"{duration_ms * 1000:.0f} µs"
-    if duration_ms < 1000:
-        return f"{duration_ms:.1f} ms"
-    return f"{duration_ms / 1000:.2f} s"
-
-
 def _add_error(node: Tree, document: Document) -> None:
-    error = document.get("error")
-    if isinstance(error, dict):
-        where = f" (in {_text(error['stage'])})" if error.get("stage") else ""
-        node.add(f"[red]{_text(error.get('type'))}: {_text(error.get('message'))}{where}[/]")
+    line = error_line(document)
+    if line:
+        node.add(f"[red]{escape(line)}[/]")
 
 
 def _print_more(console: Console, answer: Document) -> None:
@@ -180,7 +135,4 @@ def _coverage(answer: Document) -> str:
 
 def _text(value: Any) -> str:
     """A value as inert text: no markup, no control characters."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return escape("".join(c if c.isprintable() else "�" for c in text))
+    return escape(inert(value))

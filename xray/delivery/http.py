@@ -6,12 +6,15 @@ import gzip
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from xray.delivery.transport import SendResult, Transport
 
 _COMPRESS_FROM_BYTES = 1024
+_KEPT_BYTES = 16 << 20
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class HttpTransport(Transport):
@@ -28,25 +31,34 @@ class HttpTransport(Transport):
         import urllib3
 
         self._url = f"{server_url}/v1/ingest"
+        # To the same machine, compressing takes longer than sending.
+        self._compresses = urlsplit(server_url).hostname not in _LOOPBACK
         self._pool = urllib3.PoolManager(
             num_pools=1,
             maxsize=1,
             retries=False,
             timeout=urllib3.Timeout(connect=connect_timeout_s, read=request_timeout_s),
         )
+        self._encode = msgspec.msgpack.Encoder().encode_into
+        self._buffer = bytearray()
         self._errors = urllib3.exceptions.HTTPError
         self._headers = {"Content-Type": "application/msgpack", "User-Agent": f"xray-decisions/{_version()}"}
 
     def send(self, events: Sequence[dict[str, Any]]) -> SendResult:
         """See :class:`Transport`."""
-        body = msgspec.msgpack.encode({"events": events})
+        # The buffer is kept: new memory of this size would be fetched from the system for each batch.
+        self._encode({"events": events}, self._buffer)
+        body: Any = self._buffer
         headers = dict(self._headers)
-        if len(body) >= _COMPRESS_FROM_BYTES:
+        if self._compresses and len(body) >= _COMPRESS_FROM_BYTES:
             body, headers["Content-Encoding"] = _compress(body)
         try:
             response = self._pool.request("POST", self._url, body=body, headers=headers, redirect=False)
         except (self._errors, OSError) as error:
             return SendResult("retry", {}, reason=f"unreachable: {type(error).__name__}")
+        finally:
+            if len(self._buffer) > _KEPT_BYTES:
+                self._buffer = bytearray()
         return read_answer(response.status, response.data, response.headers.get("Retry-After"))
 
     def close(self) -> None:
@@ -89,7 +101,7 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
-def _compress(body: bytes) -> tuple[bytes, str]:
+def _compress(body: bytes | bytearray) -> tuple[bytes, str]:
     try:
         import zstandard
     except ImportError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from xray.delivery.transport import SendResult, Transport
 
@@ -16,8 +17,8 @@ class MemoryTransport(Transport):
         self.events: list[dict[str, Any]] = []
 
     def send(self, events: Sequence[dict[str, Any]]) -> SendResult:
-        """Keep copies of the events."""
-        self.events.extend(copy.deepcopy(list(events)))
+        """Keep the events as the other side would read them."""
+        self.events.extend(msgspec.msgpack.decode(msgspec.msgpack.encode(list(events))))
         return SendResult("stored", {})
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ sent, is counted by reason.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import os
@@ -41,6 +42,10 @@ class Record(Protocol):
         """The event of the wire schema."""
         ...
 
+    def release(self) -> None:
+        """The worker is done with the record and its event."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stats:
@@ -55,6 +60,7 @@ class Stats:
         buffered_bytes: What they weigh.
         dropped: Reason → how many were lost.
         failures: Name of a step of X-Ray → how often it failed; the user's code was not affected.
+        sampled_out: Records of runs that were held for ``keep_if`` and then not kept; not among ``recorded``.
     """
 
     recorded: int
@@ -63,6 +69,7 @@ class Stats:
     buffered_bytes: int
     dropped: dict[str, int]
     failures: dict[str, int]
+    sampled_out: int = 0
 
 
 class Worker:
@@ -129,7 +136,7 @@ class Worker:
                 return False
             self._waiting.append(record)
             self._bytes += size
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._start()
             elif len(self._waiting) == 1 or self._bytes >= self._batch_bytes:
                 self._condition.notify_all()
@@ -216,6 +223,9 @@ class Worker:
             except Exception as error:
                 log.debug("X-Ray: a batch failed", exc_info=True)
                 self._settle(len(records), 0, f"internal_error: {type(error).__name__}")
+            for record in records:
+                with contextlib.suppress(Exception):
+                    record.release()
             with self._condition:
                 self._bytes = max(0, self._bytes - weight)
         if self._transport is not None:
@@ -349,6 +359,7 @@ def split_event(event: dict[str, Any], max_bytes: int) -> list[dict[str, Any]]:
     columns = event.get("columns")
     if event["type"] != "stage" or not columns:
         return [event]
+    columns = {name: _as_list(values) for name, values in columns.items()}
     size = len(msgspec.msgpack.encode(columns))
     count = len(columns["candidate_id"])
     if size <= max_bytes or count < 2:
@@ -359,3 +370,10 @@ def split_event(event: dict[str, Any], max_bytes: int) -> list[dict[str, Any]]:
         part = {name: values[start : start + step] for name, values in columns.items()}
         parts.append({"type": "candidates", "id": event["id"], "run": event["run"], "from_seq": start, "columns": part})
     return parts
+
+
+def _as_list(values: list[Any] | msgspec.Raw) -> list[Any]:
+    """A column that is still msgpack as a list of pieces that are."""
+    if isinstance(values, msgspec.Raw):
+        return msgspec.msgpack.decode(values, type=list[msgspec.Raw])
+    return values

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from xray.capture.frames import column_values, is_column, is_frame
 from xray.exceptions import PluginError
-from xray.metrics import COMMON_METRICS, Metric, MetricValue
+from xray.metrics import COMMON_METRICS, CRITERIA_METRICS, Metric, MetricValue, criteria_metrics
 
 if TYPE_CHECKING:
     from xray.capture.call import StageCall
@@ -32,8 +33,12 @@ CANDIDATE_COLUMNS = (
     "rank_before",
     "data",
     "output",
+    "returned",
 )
-"""The columns that every type may fill, besides the candidate ids. A type's own columns come on top."""
+"""The columns that every type may fill, besides the candidate ids. A type's own columns come on top.
+
+``returned`` is a candidate as it went out; the service keeps what of it was added or changed as ``output``.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +50,22 @@ class Field:
         kind: ``accessor`` reads a value from each candidate of the output (a name, a dotted path, a tuple index or
             a callable); ``option`` is taken as it is.
         meaning: One sentence for help texts.
+        defaults: The accessors that are tried, in order, where the decorator was given none.
     """
 
     name: str
     kind: Literal["accessor", "option"]
     meaning: str
+    defaults: tuple[str | int, ...] = ()
+
+
+COMMON_FIELDS = (
+    Field("id", "accessor", "The candidate's id."),
+    Field("checks", "accessor", "Several criteria at once: name → passed, or (passed, detail)."),
+    Field("scores", "accessor", "Several scores at once: name → number."),
+    Field("labels", "option", "The reason labels that are expected; others are counted as unknown."),
+)
+"""What the decorator of every stage type with candidates accepts."""
 
 
 @dataclass(slots=True)
@@ -92,6 +108,14 @@ class Columns:
             self.facts,
         )
 
+    def picked(self, places: Sequence[int]) -> Columns:
+        """The candidates at these places, in that order, with the same facts."""
+        return Columns(
+            [self.candidate_id[place] for place in places],
+            {name: [values[place] for place in places] for name, values in self.values.items()},
+            self.facts,
+        )
+
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any] | None = None) -> Columns:
         """Columns out of rows; the inverse of :meth:`rows`."""
@@ -128,6 +152,12 @@ class StageType:
     takes_candidates: ClassVar[bool] = True
     """Whether candidates come in: then the first list among the arguments is taken for them where none is marked."""
 
+    reads_candidates: ClassVar[bool] = False
+    """Whether :meth:`compute` looks at the candidates themselves (``data``), and not at their columns alone."""
+
+    reads_inputs: ClassVar[tuple[str, ...]] = ()
+    """The fields that :meth:`extract` reads from the candidates that come in, beside the id."""
+
     def candidates_in(self, result: Any) -> Sequence[Sequence[Any]]:
         """Where in a return value the candidates lie.
 
@@ -139,7 +169,9 @@ class StageType:
         Returns:
             The lists of candidates that went out, the main one first; none where there is none.
         """
-        return [result] if isinstance(result, (list, tuple)) else []
+        if isinstance(result, (list, tuple)) or is_frame(result):
+            return [result]
+        return [column_values(result)] if is_column(result) else []
 
     def extract(self, call: StageCall) -> Columns:
         """Turn one call into columns of candidates.
@@ -175,9 +207,23 @@ class StageType:
         """Figures for this type on the stage's page, as plain Plotly dicts (service only)."""
         return []
 
+    def all_fields(self) -> tuple[Field, ...]:
+        """The common fields and this type's own."""
+        return COMMON_FIELDS + self.fields
+
     def all_metrics(self) -> tuple[Metric, ...]:
         """The common metrics and this type's own."""
-        return COMMON_METRICS + self.metrics
+        return COMMON_METRICS + self.metrics + CRITERIA_METRICS
+
+    def measure(self, columns: Columns) -> dict[str, MetricValue]:
+        """What :meth:`compute` gives, and the metrics that X-Ray computes for every type.
+
+        Args:
+            columns: Every candidate of the stage.
+        """
+        return self.compute(columns) | criteria_metrics(
+            columns.values.get("checks", ()), columns.values.get("scores", ())
+        )
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xray.capture.call import Alignment, Items, StageCall
+from xray.capture.frames import is_frame
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue
 from xray.stage_types.base import Columns, Field, StageType
@@ -22,10 +23,9 @@ class FilteringStage(StageType):
     name = "filtering"
     meaning = "Decides for each candidate whether it goes on."
     fields = (
-        Field("passed", "accessor", "Whether the candidate passed."),
-        Field("reason_label", "accessor", "A short code for why: price_too_high."),
-        Field("reason_text", "accessor", "Why, in prose."),
-        Field("labels", "option", "The labels that are expected; others are counted as unknown."),
+        Field("passed", "accessor", "Whether the candidate passed.", ("passed",)),
+        Field("reason_label", "accessor", "A short code for why: price_too_high.", ("reason_label",)),
+        Field("reason_text", "accessor", "Why, in prose.", ("reason_text",)),
     )
     metrics = (
         Metric("passed", "candidates", "Candidates that passed."),
@@ -39,14 +39,10 @@ class FilteringStage(StageType):
 
     def candidates_in(self, result: Any) -> Sequence[Sequence[Any]]:
         """A pair of lists is (kept, rejected); else the list itself; a NumPy mask as a list."""
-        if isinstance(result, tuple) and len(result) == 2 and all(isinstance(part, (list, tuple)) for part in result):
+        if isinstance(result, tuple) and len(result) == 2 and all(_is_list(part) for part in result):
             kept, rejected = result
             return [kept, rejected]
-        if isinstance(result, (list, tuple)):
-            return [result]
-        if hasattr(result, "tolist") and getattr(result, "ndim", None) == 1:
-            return [result.tolist()]
-        return []
+        return super().candidates_in(result)
 
     def extract(self, call: StageCall) -> Columns:
         """See :class:`StageType`; which shape was recognised is kept as the fact ``shape``."""
@@ -57,7 +53,7 @@ class FilteringStage(StageType):
         elif call.inputs is not None and _is_mask(call.output, call.inputs):
             columns = _from_mask(call.inputs, call.output)
         else:
-            flags = call.output.read("passed", "passed")
+            flags = call.output.read("passed")
             columns = _from_flags(call, call.output, flags) if flags else _from_survivors(call, call.output)
         labels = call.options.get("labels")
         if labels is not None:
@@ -97,10 +93,14 @@ def _verdicts(flags: Sequence[Any]) -> list[str | None]:
 
 
 def _labels(values: list[Any] | None) -> list[Any] | None:
-    return None if values is None else [None if value is None else str(value) for value in values]
+    if values is None or set(map(type, values)) <= {str, type(None)}:
+        return values
+    return [None if value is None else str(value) for value in values]
 
 
 def _is_mask(output: Items, inputs: Items) -> bool:
+    if output.are_records:
+        return False
     return len(output) == len(inputs) > 0 and all(type(value) is bool for value in output.values)
 
 
@@ -122,15 +122,22 @@ def _from_flags(call: StageCall, output: Items, flags: list[Any]) -> Columns:
         alignment.facts["dropped_silently"] = len(silent)
     return alignment.columns(
         verdict=verdict,
-        reason_label=alignment.spread(_labels(output.read("reason_label", "reason_label"))),
-        reason_text=alignment.spread(output.read("reason_text", "reason_text")),
+        reason_label=alignment.spread(_labels(output.read("reason_label"))),
+        reason_text=alignment.spread(output.read("reason_text")),
     )
 
 
 def _from_survivors(call: StageCall, survivors: Items) -> Columns:
     alignment = Alignment(call.inputs, survivors)
     alignment.facts["shape"] = "survivors"
-    return alignment.columns(verdict=["failed" if place is None else "passed" for place in alignment.output_of])
+    # Of a candidate that has no id nobody can say whether it is among the survivors.
+    unknown = call.inputs.without_id if call.inputs is not None else frozenset()
+    return alignment.columns(
+        verdict=[
+            "passed" if place is not None else None if row in unknown else "failed"
+            for row, place in enumerate(alignment.output_of)
+        ]
+    )
 
 
 def _from_pair(call: StageCall, kept: Items, rejected: Items) -> Columns:
@@ -138,8 +145,8 @@ def _from_pair(call: StageCall, kept: Items, rejected: Items) -> Columns:
     alignment = Alignment(call.inputs, both)
     alignment.facts["shape"] = "pair"
     flags = [True] * len(kept) + [False] * len(rejected)
-    labels = [None] * len(kept) + (rejected.read("reason_label", "reason_label", 1) or [None] * len(rejected))
-    texts = [None] * len(kept) + (rejected.read("reason_text", "reason_text", 2) or [None] * len(rejected))
+    labels = [None] * len(kept) + (_beside(rejected, "reason_label", 1) or [None] * len(rejected))
+    texts = [None] * len(kept) + (_beside(rejected, "reason_text", 2) or [None] * len(rejected))
     verdict = alignment.spread(_verdicts(flags)) or []
     silent = [row for row, place in enumerate(alignment.output_of) if place is None]
     for row in silent:
@@ -149,6 +156,22 @@ def _from_pair(call: StageCall, kept: Items, rejected: Items) -> Columns:
     return alignment.columns(
         verdict=verdict, reason_label=alignment.spread(_labels(labels)), reason_text=alignment.spread(texts)
     )
+
+
+def _beside(rejected: Items, field: str, place: int) -> list[Any] | None:
+    """A field of the rejected candidates, or what stands beside them: ``(candidate, "label", "text")``."""
+    found = rejected.read(field)
+    if (
+        found is None
+        and not rejected.are_records
+        and any(isinstance(value, list) and len(value) > place for value in rejected.values)
+    ):
+        found = [value[place] if isinstance(value, list) and len(value) > place else None for value in rejected.values]
+    return found
+
+
+def _is_list(part: Any) -> bool:
+    return isinstance(part, (list, tuple)) or is_frame(part)
 
 
 @hookimpl

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from xray.capture.call import Alignment, StageCall
+from xray.capture.frames import is_frame
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue
 from xray.stage_types.base import Columns, Field, StageType
@@ -19,8 +20,8 @@ class GenerationStage(StageType):
     name = "generation"
     meaning = "Makes new candidates."
     fields = (
-        Field("text", "accessor", "The text that was generated, for its length."),
-        Field("reason", "accessor", "Why it was generated, in prose."),
+        Field("text", "accessor", "The text that was generated, for its length.", ("text",)),
+        Field("reason", "accessor", "Why it was generated, in prose.", ("reason",)),
     )
     columns = ("length",)
     metrics = (
@@ -30,10 +31,11 @@ class GenerationStage(StageType):
         Metric("mean_length", "characters", "Mean length of the texts."),
     )
     takes_candidates = False
+    reads_candidates = True
 
     def candidates_in(self, result: Any) -> Sequence[Sequence[Any]]:
         """A list is the candidates; anything else but None is one candidate."""
-        if isinstance(result, (list, tuple)) and not hasattr(result, "_fields"):
+        if (isinstance(result, (list, tuple)) and not hasattr(result, "_fields")) or is_frame(result):
             return [result]
         return [] if result is None else [[result]]
 
@@ -42,9 +44,9 @@ class GenerationStage(StageType):
         output = call.output
         if output is None:
             return Columns([])
-        texts = output.read("text", "text") or [_row_text(value) for value in output.cores]
+        texts = output.read("text") or [_row_text(value) for value in output.cores]
         return Alignment(None, output).columns(
-            reason_text=output.read("reason", "reason"),
+            reason_text=output.read("reason"),
             length=[len(text) if isinstance(text, str) else None for text in texts],
         )
 

@@ -20,8 +20,8 @@ class RankingStage(StageType):
     name = "ranking"
     meaning = "Puts the candidates in an order."
     fields = (
-        Field("score", "accessor", "The number that the order goes by."),
-        Field("reason_text", "accessor", "Why it ranks there, in prose."),
+        Field("score", "accessor", "The number that the order goes by.", ("score", 1)),
+        Field("reason_text", "accessor", "Why it ranks there, in prose.", ("reason_text",)),
     )
     metrics = (
         Metric("kendall_tau", "correlation", "Kendall's tau-b between the order before and after."),
@@ -38,12 +38,12 @@ class RankingStage(StageType):
         if call.inputs is not None and _is_positions(output, call.inputs):
             output = call.inputs.picked(output.values)
         alignment = Alignment(call.inputs, output)
-        scores = output.read("score", "score", 1)
+        scores = output.read("score")
         return alignment.columns(
             rank=[None if place is None else place + 1 for place in alignment.output_of],
             rank_before=[row + 1 if row < alignment.input_count else None for row in range(len(alignment.output_of))],
             score=alignment.spread(None if scores is None else [number_or_none(score) for score in scores]),
-            reason_text=alignment.spread(output.read("reason_text", "reason_text")),
+            reason_text=alignment.spread(output.read("reason_text")),
         )
 
     def compute(self, columns: Columns) -> dict[str, MetricValue]:
@@ -71,6 +71,8 @@ class RankingStage(StageType):
 
 
 def _is_positions(output: Items, inputs: Items) -> bool:
+    if output.are_records:
+        return False
     values: list[Any] = output.values
     return (
         0 < len(values) <= len(inputs)

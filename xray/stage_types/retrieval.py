@@ -17,8 +17,8 @@ class RetrievalStage(StageType):
     name = "retrieval"
     meaning = "Fetches candidates from a source."
     fields = (
-        Field("score", "accessor", "The score that the source gave."),
-        Field("source", "accessor", "Where the candidate came from."),
+        Field("score", "accessor", "The score that the source gave.", ("score", 1)),
+        Field("source", "accessor", "Where the candidate came from.", ("source",)),
         Field("requested", "option", "How many were asked for: a number, or the name of the argument that says it."),
     )
     columns = ("source",)
@@ -40,8 +40,8 @@ class RetrievalStage(StageType):
         requested = call.option("requested")
         if type(requested) is int:
             alignment.facts["requested"] = requested
-        scores = output.read("score", "score", 1)
-        sources = output.read("source", "source")
+        scores = output.read("score")
+        sources = output.read("source")
         return alignment.columns(
             rank=list(range(1, len(output) + 1)),
             score=None if scores is None else [number_or_none(score) for score in scores],

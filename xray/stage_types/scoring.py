@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xray.capture.call import Alignment, Items, StageCall
+from xray.capture.plain import marker
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue, describe_scores
 from xray.stage_types.base import Columns, Field, StageType
@@ -30,17 +31,15 @@ class ScoringStage(StageType):
     name = "scoring"
     meaning = "Gives each candidate a score."
     fields = (
-        Field("score", "accessor", "The candidate's score."),
-        Field("reason_text", "accessor", "Why it scored so, in prose."),
+        Field("score", "accessor", "The candidate's score.", ("score", 1)),
+        Field("reason_text", "accessor", "Why it scored so, in prose.", ("reason_text",)),
     )
     metrics = SCORE_METRICS
 
     def candidates_in(self, result: Any) -> Sequence[Sequence[Any]]:
-        """The list itself; a NumPy array as a list; of a dict its items."""
+        """The list itself; of a dict its items."""
         if isinstance(result, dict):
             return [list(result.items())]
-        if hasattr(result, "tolist") and getattr(result, "ndim", None) == 1:
-            return [result.tolist()]
         return super().candidates_in(result)
 
     def extract(self, call: StageCall) -> Columns:
@@ -50,14 +49,14 @@ class ScoringStage(StageType):
             return Columns([])
         if call.inputs is not None and _is_numbers(output, call.inputs):
             return Alignment(call.inputs, call.inputs).columns(score=[number_or_none(v) for v in output.values])
-        scores = output.read("score", "score", 1)
+        scores = output.read("score")
         alignment = Alignment(call.inputs, output)
         not_returned = alignment.output_of.count(None)
         if not_returned:
             alignment.facts["not_returned"] = not_returned
         return alignment.columns(
             score=alignment.spread(None if scores is None else [number_or_none(score) for score in scores]),
-            reason_text=alignment.spread(output.read("reason_text", "reason_text")),
+            reason_text=alignment.spread(output.read("reason_text")),
         )
 
     def compute(self, columns: Columns) -> dict[str, MetricValue]:
@@ -76,10 +75,16 @@ def number_or_none(value: Any) -> float | int | None:
     return value if type(value) in (int, float) else None
 
 
+_NOT_FINITE = tuple(marker(text) for text in ("nan", "inf", "-inf"))
+"""What a record has in place of a number that is none."""
+
+
 def _is_numbers(output: Items, inputs: Items) -> bool:
+    if output.are_records:
+        return False
     return (
         len(output) == len(inputs) > 0
-        and all(value is None or type(value) in (int, float) for value in output.values)
+        and all(value is None or type(value) in (int, float) or value in _NOT_FINITE for value in output.values)
         and not all(type(value) in (int, float) for value in inputs.values)
     )
 

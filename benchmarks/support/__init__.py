@@ -1,0 +1,1 @@
+"""What the benchmarks share; a folder of its own, so that ``make bench`` runs only what measures something."""
