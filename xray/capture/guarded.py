@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xray.capture import live
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("xray")
 
 
-def take(items: Sequence[Any], spec: StageSpec, run: ActiveRun, fields: Iterable[str]) -> live.Taken:
+def take(items: Sequence[Any], spec: StageSpec, run: ActiveRun, fields: Collection[str]) -> live.Taken:
     """Take a list of candidates as :func:`xray.capture.live.take` does; where that fails, as plain values.
 
     Args:

@@ -218,16 +218,18 @@ class Worker:
             if records is None:
                 break
             weight = sum(record.size_bytes for record in records)
+            count = len(records)
             try:
-                self._deliver(records)
+                lost = self._deliver(records)
             except Exception as error:
                 log.debug("X-Ray: a batch failed", exc_info=True)
-                self._settle(len(records), 0, f"internal_error: {type(error).__name__}")
+                lost = Counter({f"internal_error: {type(error).__name__}": count})
             for record in records:
                 with contextlib.suppress(Exception):
                     record.release()
-            with self._condition:
-                self._bytes = max(0, self._bytes - weight)
+            # Tidied up before anybody is told: whoever waited for the flush has the interpreter for itself.
+            del records, record
+            self._settle(lost, count - lost.total(), weight)
         if self._transport is not None:
             self._transport.close()
 
@@ -255,7 +257,8 @@ class Worker:
             self._in_flight = len(batch)
             return batch
 
-    def _deliver(self, records: Sequence[Record]) -> None:
+    def _deliver(self, records: Sequence[Record]) -> Counter[str]:
+        """Send a batch; how many of the records were lost, by reason."""
         if self._transport is None:
             self._transport = self._make_transport()
         events: list[dict[str, Any]] = []
@@ -273,14 +276,12 @@ class Worker:
                 continue
             events += parts
             owner += [place] * len(parts)
-        if broken:
-            self._settle(broken, 0, "not_serialisable")
         lost: dict[int, str] = {}
         self._send(events, owner, lost)
         reasons = Counter(lost.values())
-        for reason, count in reasons.items():
-            self._settle(count, 0, reason)
-        self._settle(0, len(records) - broken - len(lost), "")
+        if broken:
+            reasons["not_serialisable"] = broken
+        return reasons
 
     def _send(self, events: list[dict[str, Any]], owner: list[int], lost: dict[int, str]) -> None:
         """Send events until they are settled; ``lost`` takes the place of each record that was not stored, and why."""
@@ -338,14 +339,14 @@ class Worker:
             self._said.add(about)
             log.warning("%s", message)
 
-    def _settle(self, dropped: int, acknowledged: int, reason: str) -> None:
+    def _settle(self, dropped: Counter[str], acknowledged: int, weight_bytes: int) -> None:
         with self._condition:
+            self._bytes = max(0, self._bytes - weight_bytes)
             if self._abandoned:
                 return  # stop() has counted these as lost already
-            if dropped:
-                self._dropped[reason] += dropped
+            self._dropped += dropped
             self._acknowledged += acknowledged
-            self._in_flight = max(0, self._in_flight - dropped - acknowledged)
+            self._in_flight = max(0, self._in_flight - dropped.total() - acknowledged)
             self._condition.notify_all()
 
 
