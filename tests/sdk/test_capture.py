@@ -304,3 +304,39 @@ def test_what_json_has_no_word_for_is_written_down():
         {"path": "x.0", "kind": "not_finite", "size": 8},
         {"path": "raw", "kind": "bytes", "size": 3},
     ]
+
+
+def test_objects_that_hold_nothing_are_told_apart():
+    """Objects without a field are known by identity, not by a text that they share."""
+
+    class Empty:
+        __slots__ = ()
+
+    @xray.filtering_stage
+    def first_two(pool: list[Empty]) -> list[Empty]:
+        return pool[:2]
+
+    with recording() as recorded:
+        first_two([Empty(), Empty(), Empty()])
+    assert {key: row["verdict"] for key, row in recorded.rows("first_two").items()} == {
+        "#1": "passed",
+        "#2": "passed",
+        "#3": "failed",
+    }
+
+
+def test_a_long_text_is_known_by_its_beginning_and_a_hash():
+    """Ids stay bearable, distinct, and the same in and out."""
+    texts = ["x" * 100_000 + ending for ending in "abc"]
+
+    @xray.filtering_stage
+    def keep(pool: list[str]) -> list[str]:
+        return pool[1:]
+
+    with recording() as recorded:
+        keep(texts)
+    rows = recorded.rows("keep")
+    assert len(rows) == 3
+    assert all(len(key) < 200 for key in rows)
+    assert [row["verdict"] for row in rows.values()] == ["failed", "passed", "passed"]
+    assert [row["data"] for row in rows.values()] == texts

@@ -590,7 +590,7 @@ NAMES = ("candidate", "inside", "argument", "raw", "generated", "selected", "ran
 def record(value: Any) -> Recorded:
     """The value at each place, and what was recorded; what the user's code sees is checked on the way."""
     transport = MemoryTransport()
-    xray.configure(transport=transport)
+    xray.configure(transport=transport, buffer_bytes=1 << 30)
     recorded = Recorded(transport)
     pool = [value, {"id": "x"}]
     assert as_candidate(pool) is pool

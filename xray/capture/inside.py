@@ -153,10 +153,9 @@ def _number(value: Any) -> float:
 
     Raises:
         TypeError: It is no number.
-        ValueError: It is text, which no number is.
     """
     if isinstance(value, str):
-        raise ValueError(f"{value!r} is text, not a number")
+        raise TypeError(f"{value!r} is text, not a number")
     number = value.item() if hasattr(value, "item") else value
     if type(number) is int or type(number) is float:
         return number

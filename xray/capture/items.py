@@ -9,6 +9,7 @@ decoded whole.
 from __future__ import annotations
 
 import functools
+import hashlib
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -27,6 +28,9 @@ from xray.capture.accessors import (
     row_id,
 )
 from xray.capture.snapshot import restore, to_json
+
+MAX_ID_CHARS = 500
+"""Candidates whose texts are their ids may be long; a longer id is kept as its beginning and a hash."""
 
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _PLAIN_TYPES = frozenset({str, int, bool, type(None)})
@@ -217,20 +221,31 @@ class Items:
     @functools.cached_property
     def _identified(self) -> tuple[list[str], str, frozenset[int]]:
         nobody: frozenset[int] = frozenset()
+        if self._ordinals is not None:
+            return [f"#{number}" for number in self._ordinals], "identity", nobody
         partly: tuple[list[str], str, frozenset[int]] | None = None
         for found, id_from in self._id_columns():
             kinds = set(map(type, found))
             if kinds <= {str}:
-                return found, id_from, nobody
+                return self._bounded(found), id_from, nobody
             if not kinds & {Missing, type(None)}:
-                return [value if type(value) is str else str(value) for value in found], id_from, nobody
+                return self._bounded(_texts(found)), id_from, nobody
             missing = frozenset(place for place, value in enumerate(found) if value is MISSING or value is None)
             if partly is None and len(missing) < len(found):
                 named = [f"#{place + 1}" if place in missing else value for place, value in enumerate(found)]
-                partly = _texts(named), id_from, missing
-        if self._ordinals is not None:
-            return [f"#{number}" for number in self._ordinals], "identity", nobody
+                partly = self._bounded(_texts(named)), id_from, missing
         return partly or ([f"#{place + 1}" for place in range(len(self))], "position", nobody)
+
+    def _bounded(self, found: list[str]) -> list[str]:
+        """Ids of a bearable length: of a longer one the beginning, and what tells it from others that begin so."""
+        if self._packed is not None and len(self._packed) < MAX_ID_CHARS * len(found):
+            return found  # there can be some long ones all the same, but not enough to matter
+        return [
+            key
+            if len(key) <= MAX_ID_CHARS
+            else f"{key[:100]}…{hashlib.blake2b(key.encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
+            for key in found
+        ]
 
     def _id_columns(self) -> Iterator[tuple[list[Any], str]]:
         if "id" in self._live:

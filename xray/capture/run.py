@@ -15,7 +15,7 @@ from xray.capture.held import Hold, Unnamed
 from xray.capture.parameters import Parameters, condensed
 from xray.capture.policy import CaptureChoice, KeepIf, RedactChoice, RunOutcome
 from xray.capture.records import RunRecord
-from xray.capture.snapshot import snapshot
+from xray.capture.snapshot import plain, restore, snapshot, to_json
 from xray.capture.stage import ActiveStage, StageSpec, describe_error, mark_of, reset
 from xray.context import ActiveRun, current
 from xray.runtime import runtime
@@ -71,7 +71,7 @@ class RunRecording:
         """Small facts that are known at the end only."""
         self.run = run = ActiveRun(
             spec.label,
-            key=None if key is None or key is MISSING else str(key),
+            key=None if key is None or key is MISSING else plain(str(key)),
             version=spec.version or settings.version,
             environment=spec.environment or settings.environment,
             policy=runtime.policy.refined(spec.capture, spec.redact),
@@ -91,7 +91,7 @@ class RunRecording:
         if rate < 1:
             fields["sample_rate"] = rate
         if metadata:
-            fields["metadata"] = dict(metadata)
+            fields["metadata"] = _as_json(metadata)
         if spec.tags:
             fields["tags"] = list(spec.tags)
         small = {name: condensed(value, settings.large_value_items, name, []) for name, value in arguments.items()}
@@ -169,7 +169,7 @@ class RunRecording:
         if error is not None:
             fields["error"] = error
         if self.end_metadata:
-            fields["metadata"] = self.end_metadata
+            fields["metadata"] = _as_json(self.end_metadata)
         self._submit(RunRecord(fields, "output", output, run.policy))
         self.settle_label()
         if self._hold is not None and not self._hold.overflowed:
@@ -197,6 +197,10 @@ class RunRecording:
 def packed_output(result: Any) -> bytes | bytearray:
     """The snapshot of what a run gave; a large collection leaves a marker."""
     return snapshot(condensed(result, runtime.settings.large_value_items, "output", []))
+
+
+def _as_json(metadata: Mapping[str, Any]) -> Any:
+    return to_json(restore(snapshot(dict(metadata))))
 
 
 class Unrecorded:

@@ -224,11 +224,9 @@ class Worker:
             except Exception as error:
                 log.debug("X-Ray: a batch failed", exc_info=True)
                 lost = Counter({f"internal_error: {type(error).__name__}": count})
-            for record in records:
-                with contextlib.suppress(Exception):
-                    record.release()
             # Tidied up before anybody is told: whoever waited for the flush has the interpreter for itself.
-            del records, record
+            _release(records)
+            del records
             self._settle(lost, count - lost.total(), weight)
         if self._transport is not None:
             self._transport.close()
@@ -348,6 +346,12 @@ class Worker:
             self._acknowledged += acknowledged
             self._in_flight = max(0, self._in_flight - dropped.total() - acknowledged)
             self._condition.notify_all()
+
+
+def _release(records: Sequence[Record]) -> None:
+    for record in records:
+        with contextlib.suppress(Exception):
+            record.release()
 
 
 def split_event(event: dict[str, Any], max_bytes: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from xray.capture.accessors import core
 from xray.capture.call import Alignment, Items, StageCall
 from xray.capture.frames import is_frame
 from xray.hookspecs import hookimpl
@@ -16,7 +17,8 @@ from xray.stage_types.scoring import number_or_none
 class SelectionStage(StageType):
     """Picks one candidate, or a few, out of those that come in.
 
-    The return value may be the candidate, a list of candidates, a position in the input, or a candidate's id.
+    The return value may be the candidate, ``(candidate, score)``, a list of candidates, a position in the input, or a
+    candidate's id.
     """
 
     name = "selection"
@@ -34,6 +36,13 @@ class SelectionStage(StageType):
 
     def candidates_in(self, result: Any) -> Sequence[Sequence[Any]]:
         """A list is what was picked; anything else but None is the one that was picked."""
+        if (
+            type(result) is tuple
+            and len(result) == 2
+            and core(result) is not result
+            and type(result[1]) in (int, float)
+        ):
+            return [[result]]  # one candidate with its score
         if (isinstance(result, (list, tuple)) and not hasattr(result, "_fields")) or is_frame(result):
             return [result]
         return [] if result is None else [[result]]
