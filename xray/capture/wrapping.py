@@ -41,7 +41,10 @@ def wrap_stage(function: Callable[..., Any], spec: StageSpec) -> Callable[..., A
 
 
 def wrap_run(function: Callable[..., Any], spec: PipelineSpec | None) -> Callable[..., Any]:
-    """Record each call as a run.
+    """Record each call as a run, wherever it is called: inside of another run or stage, of the same instance too.
+
+    A pipeline that calls another one, or itself, has decided something of its own; its run is asked about by its own
+    label. While two runs are under way on one instance, its methods on other threads join neither.
 
     Args:
         function: A plain, coroutine, generator or async-generator function.
