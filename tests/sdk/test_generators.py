@@ -638,3 +638,22 @@ def test_a_generator_of_a_run_that_was_sampled_out_opens_no_run_below():
         assert list(stage()) == [1]
         assert current.get() is None
     assert recorded.events == []
+
+
+def test_a_filter_that_was_abandoned_judges_only_what_it_gave():
+    """Whoever was not reached when the consumer went away did not fail."""
+
+    @xray.filtering_stage("first")
+    def first(pool: list[int]) -> Iterator[int]:
+        for number in pool:
+            if number > 1:
+                yield number
+
+    with recording() as recorded:
+        assert next(iter(first([1, 2, 3]))) == 2
+        gc.collect()
+    assert {key: row.get("verdict") for key, row in recorded.rows("first").items()} == {
+        "1": None,
+        "2": "passed",
+        "3": None,
+    }

@@ -26,6 +26,8 @@ class StageCall:
         result: The return value where it holds no candidates: decoded, or as msgpack.
         options: The decorator's fields that are no accessors, as given.
         arguments: The other recorded arguments by name: decoded, or as msgpack.
+        is_abandoned: Whether the callable is a generator whose consumer went away before its end, so that nobody knows
+            what else would have come.
     """
 
     def __init__(
@@ -35,7 +37,10 @@ class StageCall:
         result: Any,
         options: Mapping[str, Any],
         arguments: Mapping[str, Any] | msgspec.Raw | None,
+        *,
+        is_abandoned: bool = False,
     ) -> None:
+        self.is_abandoned = is_abandoned
         self.inputs = inputs
         self.parts = parts
         self.options = options

@@ -134,7 +134,9 @@ def _extract(stage: ActiveStage, facts: dict[str, Any]) -> Columns:
         outputs = [items(taken, spec.fields) for taken in stage.part_plans]
         arguments = None if stage.came is None else msgspec.Raw(stage.came)
         result = None if stage.went is None else msgspec.Raw(stage.went)
-        columns = spec.stage_type.extract(StageCall(inputs, outputs, result, spec.options, arguments))
+        is_abandoned = bool((stage.facts or {}).get("abandoned"))
+        call = StageCall(inputs, outputs, result, spec.options, arguments, is_abandoned=is_abandoned)
+        columns = spec.stage_type.extract(call)
         if not len(columns) and inputs is not None and not outputs:
             # Nothing came back, by an exception or by design: what came in is still worth knowing.
             pieces: Any = inputs.pieces

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from xray.capture.call import Alignment, Items, StageCall
@@ -130,8 +130,11 @@ def _from_flags(call: StageCall, output: Items, flags: list[Any]) -> Columns:
 def _from_survivors(call: StageCall, survivors: Items) -> Columns:
     alignment = Alignment(call.inputs, survivors)
     alignment.facts["shape"] = "survivors"
-    # Of a candidate that has no id nobody can say whether it is among the survivors.
-    unknown = call.inputs.without_id if call.inputs is not None else frozenset()
+    # Of a candidate that has no id nobody can say whether it is among the survivors; nor of one that a generator had
+    # not come to when its consumer went away.
+    unknown: Container[int] = call.inputs.without_id if call.inputs is not None else frozenset()
+    if call.is_abandoned:
+        unknown = range(len(alignment.output_of))
     return alignment.columns(
         verdict=[
             "passed" if place is not None else None if row in unknown else "failed"
