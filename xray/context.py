@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xray import ids
 from xray.capture.policy import Policy
+from xray.schema import COMPLETENESS
 
 if TYPE_CHECKING:
     from xray.capture.stage import ActiveStage
@@ -82,9 +83,12 @@ class ActiveRun:
         return self
 
     def lessen(self, completeness: str) -> None:
-        """Less than everything is kept of the run: ``sampled``, or ``truncated``, which says more."""
-        if self.completeness != "truncated":
-            self.completeness = completeness
+        """Less than everything is kept of the run; of several words the one that says most stays.
+
+        Args:
+            completeness: ``sampled``, ``truncated`` or ``partial`` (a stage is missing), in this order.
+        """
+        self.completeness = max(self.completeness, completeness, key=COMPLETENESS.index)
 
     def place(self, parent_path: str | None, name: str) -> tuple[int, str]:
         """The order and the path of a stage that begins now.

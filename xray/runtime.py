@@ -101,10 +101,10 @@ class Runtime:
         if worker is not None:
             worker.stop(0.5)
 
-    def submit(self, record: Record) -> None:
-        """Hand a record to the worker."""
+    def submit(self, record: Record) -> bool:
+        """Hand a record to the worker; False, counted, where there is no room."""
         worker = self._worker or self._make_worker()
-        worker.submit(record)
+        return worker.submit(record)
 
     def flush(self, timeout_s: float) -> bool:
         """See :func:`xray.flush`."""

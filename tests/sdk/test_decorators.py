@@ -12,6 +12,7 @@ import pytest
 import xray
 from tests.sdk.recording import recording
 from xray import Candidates, RawInput
+from xray.delivery.memory import MemoryTransport
 from xray.exceptions import DecoratorError, PluginError
 
 PRODUCTS = [{"id": f"p{n}", "price": n} for n in range(6)]
@@ -248,3 +249,24 @@ def test_arguments_are_not_changed_and_not_consumed():
     with recording() as recorded:
         assert list(lazy([1, 2], (n for n in [3, 4]))) == [1, 2, 3, 4]
     assert recorded.stage("lazy")["input"] == {"more": "[xray: generator, not consumed]"}
+
+
+def test_a_run_that_lost_a_stage_says_that_it_is_partial():
+    """A stage for which the buffer had no room is counted, and its run does not pass for complete."""
+
+    @xray.raw_stage
+    def heavy(text: str) -> int:
+        return len(text)
+
+    @xray.pipeline
+    def job() -> None:
+        heavy("x" * 200_000)
+        heavy("y")
+
+    transport = MemoryTransport()
+    xray.configure(transport=transport, buffer_bytes=50_000)
+    job()
+    assert not xray.flush(timeout_s=10), "a loss is said"
+    assert xray.stats().dropped == {"buffer_full": 1}
+    assert transport.of_type("run.end")[0]["completeness"] == "partial"
+    assert [stage["input"] for stage in transport.of_type("stage")] == [{"text": "y"}]

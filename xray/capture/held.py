@@ -16,7 +16,7 @@ _counting = threading.Lock()
 class Holder(Protocol):
     """Takes a run's records in the worker's place."""
 
-    def submit(self, record: Any) -> None:
+    def submit(self, record: Any) -> object:
         """Take a record."""
         ...
 

@@ -250,7 +250,8 @@ class ActiveStage:
                 run.lessen("truncated")
         held = run.held
         if held is None:
-            runtime.submit(self)
+            if not runtime.submit(self):
+                run.lessen("partial")
         else:
             held.submit(self)
         if self._implicit is not None and status == "success":
