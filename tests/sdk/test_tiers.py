@@ -105,3 +105,32 @@ def test_the_same_stage_id_gives_the_same_sample():
     assert strategy is not None
     assert list(choose(strategy, columns, 7)) == list(choose(strategy, columns, 7))
     assert list(choose(strategy, columns, 7)) != list(choose(strategy, columns, 8))
+
+
+@pytest.mark.parametrize("odd", ["passed", "reason_label"])
+@pytest.mark.parametrize("value", ["usual", "mutable"])
+def test_a_summary_of_many_equals_full_when_only_some_have_a_field(odd: str, value: str):
+    """Of a large list, a field that the first candidate lacks, or one that can change later, is not overlooked."""
+    pool = [{"id": n} for n in range(2000)]
+
+    def judged() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [{"id": n, "passed": n % 3 == 0, "reason_label": f"l{n % 2}"} for n in range(2000)]
+        if value == "usual":
+            del rows[0][odd]
+        else:
+            rows[1700][odd] = ["changes later"]
+        return rows
+
+    found = []
+    for tier in ("full", "summary"):
+        result = judged()
+
+        @xray.filtering_stage("many", capture=tier)
+        def judge(candidates: list[Any], result: Any = result) -> Any:
+            return result
+
+        with recording() as recorded:
+            judge(pool)[1700].clear()
+        stage = recorded.stage("many")
+        found.append(stage["metrics"] if tier == "summary" else recorded.metrics("many"))
+    assert found[0] == found[1]

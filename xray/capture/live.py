@@ -73,6 +73,8 @@ class Taken:
         return size
 
 
+_UNCHANGING = frozenset({*SCALARS, type(None)})
+
 _EMPTY = b"\x90"
 """The msgpack of an empty list."""
 
@@ -154,7 +156,8 @@ def _fields_suffice(
 ) -> bool:
     """Whether, for a summary, what was read from many dicts is all that the stage type will ask for.
 
-    A field that the decorator does not name is taken where the first candidate has it under its usual name.
+    A field that the decorator does not name is taken under its usual name, if every candidate has it there. Where only
+    some have it, or a value is not of a kind that cannot change, the candidates have to be taken whole.
     """
     live = taken.live
     if live is None or len(items) < COLUMNS_FROM or spec.stage_type.reads_candidates:
@@ -167,12 +170,14 @@ def _fields_suffice(
                 if name in first:
                     live[field] = list(map(operator.itemgetter(name), items))
                     break
+                if any(name in item for item in items):
+                    return False
     except Exception:
         return False
     return (
         all(field in live for field in spec.accessors if field in fields)
         and "id" in live
-        and all(values[0] is None or isinstance(values[0], SCALARS) for values in live.values())
+        and all(set(map(type, values)) <= _UNCHANGING for values in live.values())
     )
 
 

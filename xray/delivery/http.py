@@ -1,4 +1,7 @@
-"""The transport to the service: ``POST /v1/ingest`` with compressed msgpack over a kept-alive connection."""
+"""The transport to the service: ``POST /v1/ingest`` with msgpack over a kept-alive connection.
+
+Bodies are compressed on their way to another machine.
+"""
 
 from __future__ import annotations
 
