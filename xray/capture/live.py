@@ -116,6 +116,7 @@ def take(items: Sequence[Any], spec: StageSpec, run: ActiveRun, fields: Collecti
     if not len(items):
         return taken
     first = items[0]
+    given = None if taken.live is None else dict(taken.live)
     is_summary = (spec.mode or run.policy.capture.mode) == "summary"
     if (
         type(first) is dict
@@ -127,6 +128,8 @@ def take(items: Sequence[Any], spec: StageSpec, run: ActiveRun, fields: Collecti
         if is_summary and _fields_suffice(items, first, spec, taken, fields):
             taken.packed, taken.count = None, len(items)
         else:
+            # The snapshot has every field as it is now; a value read beside it might change until it is used.
+            taken.live = given
             taken.packed = snapshot(items)
         return taken
     taken.packed = snapshot(_take_any(items, first, spec, run, taken))
