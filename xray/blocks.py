@@ -9,7 +9,8 @@ from typing import Any, Self
 from xray.capture.inside import SaidTooLateError
 from xray.capture.policy import CaptureChoice, KeepIf, RedactChoice
 from xray.capture.run import PipelineSpec, RunRecording, Unrecorded, packed_output
-from xray.capture.stage import ActiveStage, StageSpec
+from xray.capture.spec import StageSpec
+from xray.capture.stage import ActiveStage
 from xray.context import ActiveRun, current
 from xray.decorators import keep_if_of, make_spec
 from xray.exceptions import DecoratorError
@@ -131,7 +132,7 @@ class StageBlock:
         """Record what went out, as it is now, in any shape that a decorated callable of the type may return."""
 
         def take(stage: ActiveStage) -> None:
-            stage.part_plans, stage.went = [], None
+            stage.taken_out, stage.went = (), None
             stage.take_result(result)
 
         self._take(take)
@@ -141,7 +142,7 @@ class StageBlock:
         if stage is None:
             return
         try:
-            if stage.outcome is not None:
+            if stage.status is not None:
                 raise SaidTooLateError
             take(stage)
         except SaidTooLateError:
@@ -175,7 +176,7 @@ class StageBlock:
             own = RunRecording(PipelineSpec(spec.name), None, {})
             parent = own.run
         if parent.run.recorded:
-            self._stage = ActiveStage(spec, parent)
+            self._stage = ActiveStage(spec, parent, parent.run)
             self._stage._implicit = own  # noqa: SLF001 - as for a decorated callable outside of any run
             self._stage.enter()
         else:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from xray.capture.accessors import Accessor
 from xray.capture.policy import CaptureChoice, KeepIf, RedactChoice, keep_failures
 from xray.capture.run import PipelineSpec
-from xray.capture.stage import StageSpec
+from xray.capture.spec import StageSpec
 from xray.capture.validation import check_names
 from xray.capture.wrapping import PIPELINE_ATTRIBUTE, wrap_run, wrap_stage
 from xray.exceptions import DecoratorError, XRayError, did_you_mean

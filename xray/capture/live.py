@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from xray.capture import frames
@@ -22,61 +23,19 @@ from xray.capture.accessors import (
     reads_from_snapshot,
     row_id,
 )
-from xray.capture.snapshot import plain, recycle, snapshot
+from xray.capture.guarded import taken_plainly
+from xray.capture.snapshot import plain, snapshot
+from xray.capture.taken import Taken
 
 if TYPE_CHECKING:
-    from xray.capture.stage import StageSpec
+    from xray.capture.spec import StageSpec
+    from xray.capture.stage import ActiveStage
     from xray.context import ActiveRun
 
 Reader = Callable[[Any], Any]
 
-
 COLUMNS_FROM = 512
-"""From how many candidates on a summary takes the named fields of dicts instead of the dicts: some 15 ns a value."""
-
-
-class Taken:
-    """One list of candidates as it was taken: their bytes, and what the bytes do not hold or are slow to give.
-
-    ``packed`` is the msgpack of the list, or None where only fields of its ``count`` candidates were taken;
-    ``are_records`` says that all of them are known to be dicts; ``live`` has the values of fields that were read from
-    the live candidates, ``ordinals`` a number for each candidate by identity, ``facts`` what is worth saying about the
-    list.
-    """
-
-    __slots__ = ("are_records", "count", "facts", "live", "ordinals", "packed")
-
-    def __init__(self) -> None:
-        self.packed: bytes | bytearray | None = _EMPTY
-        self.count = 0
-        self.are_records = False
-        self.live: dict[str, list[Any]] | None = None
-        self.ordinals: list[int] | None = None
-        self.facts: dict[str, Any] | None = None
-
-    def release(self) -> None:
-        """Give the memory back: the record was sent, or will not be."""
-        packed, self.packed = self.packed, None
-        recycle(packed)
-
-    @property
-    def size_bytes(self) -> int:
-        """What it weighs in the buffer, about."""
-        size = (
-            100
-            + (len(self.packed) if self.packed is not None else 0)
-            + (8 * len(self.ordinals) if self.ordinals else 0)
-        )
-        if self.live is not None:
-            for values in self.live.values():
-                size += 16 * len(values)
-        return size
-
-
-_UNCHANGING = frozenset({*SCALARS, type(None)})
-
-_EMPTY = b"\x90"
-"""The msgpack of an empty list."""
+"""From how many candidates on a summary takes the fields that it needs of dicts instead of the dicts."""
 
 
 class KindPlan:
@@ -101,90 +60,97 @@ class KindPlan:
                 self.fields += [(name, compile_accessor(accessor)) for accessor in properties[:1]]
 
 
-def take(items: Sequence[Any], spec: StageSpec, run: ActiveRun, fields: Collection[str]) -> Taken:
+def take(items: Sequence[Any], stage: ActiveStage, fields: Collection[str]) -> Taken:
     """Take a list of candidates: as bytes, with what the bytes will not hold.
+
+    Candidates that cannot be read well (they may raise whenever they are looked at) are taken as plain values.
 
     Args:
         items: The candidates: a list or tuple, or a data frame.
-        spec: The decorator.
-        run: The run, for identities.
+        stage: The stage under way.
         fields: The fields that will be asked for.
     """
+    spec = stage.spec
+    try:
+        kind = type(items)
+        if (kind is list or kind is tuple) and items:
+            first = items[0]
+            if type(first) is dict and spec.reads_dicts and _has_dict_id(first, spec.id_name):
+                if stage.mode == "summary" and len(items) >= COLUMNS_FROM:
+                    found = _take_columns(items, first, spec, fields)
+                    if found is not None:
+                        return found
+                # Of dicts nothing has to be read live. Counting is quicker than collecting the types.
+                if operator.countOf(map(type, items), dict) == len(items):
+                    return Taken(snapshot(items), are_records=True)
+        return _take_any(items, spec, stage.run)
+    except Exception as error:
+        return taken_plainly(items, spec.name, error)
+
+
+def _take_columns(items: Sequence[Any], first: dict[str, Any], spec: StageSpec, fields: Iterable[str]) -> Taken | None:
+    """Of many dicts only the fields that a summary needs; None where they have to be taken whole.
+
+    A field that the decorator does not name is taken under its usual name, if every candidate has it there.
+    """
+    if spec.stage_type.reads_candidates:
+        return None
+    columns: dict[str, list[Any]] = {}
+    try:
+        for field in fields:
+            if field in spec.unmeasured:
+                continue
+            name = spec.plain_names.get(field) or _usual_name(items, first, spec, field)
+            if name is not None:
+                columns[field] = list(map(operator.itemgetter(name), items))
+    except Exception:
+        # Some candidate is no dict, or has no such field, or the field is no plain name: the worker will see.
+        return None
+    taken = Taken(snapshot(list(columns.values())))
+    taken.count, taken.columns = len(items), tuple(columns)
+    return taken
+
+
+def _usual_name(items: Sequence[Any], first: dict[str, Any], spec: StageSpec, field: str) -> str | int | None:
+    """The name under which all of many dicts have a field that the decorator does not name; None where none has it.
+
+    Raises:
+        LookupError: That cannot be said of all of them alike.
+    """
+    if field in spec.accessors:
+        raise LookupError(field)
+    if field == "id":
+        return next(name for name in ID_NAMES if name in first)
+    for name in spec.defaults.get(field, ()):
+        if name in first:
+            return name
+        if any(map(operator.contains, items, repeat(name))):
+            raise LookupError(field)
+    return None
+
+
+def _take_any(items: Sequence[Any], spec: StageSpec, run: ActiveRun) -> Taken:
+    """Candidates of any kind, with what has to be read of them live."""
     taken = Taken()
     if type(items) is not list and type(items) is not tuple and frames.is_frame(items):
         items, taken.live, taken.facts = frames.rows_of(items, named_id="id" in spec.accessors)
     if not len(items):
         return taken
     first = items[0]
-    given = None if taken.live is None else dict(taken.live)
-    is_summary = (spec.mode or run.policy.capture.mode) == "summary"
     if (
         type(first) is dict
         and spec.reads_dicts
         and _has_dict_id(first, spec.id_name)
-        and _take_dicts(items, spec, taken, fields if is_summary else ())
+        and operator.countOf(map(type, items), dict) == len(items)
     ):
+        taken.packed = snapshot(items)
         taken.are_records = True
-        if is_summary and _fields_suffice(items, first, spec, taken, fields):
-            taken.packed, taken.count = None, len(items)
-        else:
-            # The snapshot has every field as it is now; a value read beside it might change until it is used.
-            taken.live = given
-            taken.packed = snapshot(items)
         return taken
-    taken.packed = snapshot(_take_any(items, first, spec, run, taken))
+    taken.packed = snapshot(_read_live(items, first, spec, run, taken))
     return taken
 
 
-def _take_dicts(items: Sequence[Any], spec: StageSpec, taken: Taken, fields: Collection[str]) -> bool:
-    """The common case: of dicts nothing has to be read live; for a summary of many, the named fields are."""
-    if len(items) < COLUMNS_FROM or not fields:
-        return operator.countOf(map(type, items), dict) == len(items)
-    live = taken.live if taken.live is not None else {}
-    try:
-        for field in fields:
-            name = spec.plain_names.get(field)
-            if name is not None and field not in live:
-                live[field] = list(map(operator.itemgetter(name), items))
-    except Exception:
-        # Not every candidate has the field, or not every candidate is a dict: the worker will see.
-        return operator.countOf(map(type, items), dict) == len(items)
-    if live:
-        taken.live = live
-    return "id" in live or operator.countOf(map(type, items), dict) == len(items)
-
-
-def _fields_suffice(
-    items: Sequence[Any], first: dict[str, Any], spec: StageSpec, taken: Taken, fields: Iterable[str]
-) -> bool:
-    """Whether, for a summary, what was read from many dicts is all that the stage type will ask for.
-
-    A field that the decorator does not name is taken under its usual name, if every candidate has it there. Where only
-    some have it, or a value is not of a kind that cannot change, the candidates have to be taken whole.
-    """
-    live = taken.live
-    if live is None or len(items) < COLUMNS_FROM or spec.stage_type.reads_candidates:
-        return False
-    try:
-        for field in fields:
-            if field in live or field in spec.accessors:
-                continue
-            for name in ID_NAMES if field == "id" else spec.defaults.get(field, ()):
-                if name in first:
-                    live[field] = list(map(operator.itemgetter(name), items))
-                    break
-                if any(name in item for item in items):
-                    return False
-    except Exception:
-        return False
-    return (
-        all(field in live for field in spec.accessors if field in fields)
-        and "id" in live
-        and all(set(map(type, values)) <= _UNCHANGING for values in live.values())
-    )
-
-
-def _take_any(items: Sequence[Any], first: Any, spec: StageSpec, run: ActiveRun, plan: Taken) -> Sequence[Any]:
+def _read_live(items: Sequence[Any], first: Any, spec: StageSpec, run: ActiveRun, plan: Taken) -> Sequence[Any]:
     """Read whatever candidates of any kind need; the candidates in a form that can be encoded."""
     kind = type(first)
     # Counting is quicker than collecting, and nearly always enough.

@@ -47,6 +47,14 @@ class Parameters:
         self._source: str | None = None
         self._source_name: str | None = None
         self._raw: dict[str, str] = {}
+        self._takes_more = len(parameters) > len(self.names) or bool(self._defaults)
+        self.alone: int | None = None
+        """How many positional arguments a call has that gives nothing but candidates; None where none can be told so.
+
+        Known from the first call on, which reads the markers.
+        """
+        self.alone_name: str | None = None
+        """The name under which these candidates are recorded."""
 
     @property
     def marks(self) -> Mapping[str, Candidates | RawInput]:
@@ -113,6 +121,11 @@ class Parameters:
             if isinstance(mark, Candidates) and self._source is None:
                 self._source, self._source_name = name, mark.name or name
         self._raw = {name: mark.name or name for name, mark in marks.items() if isinstance(mark, RawInput)}
+        given = [name for name in self.names if name != self.owner]
+        if len(given) == 1 and not self._takes_more and not self._raw:
+            (only,) = given
+            if self._source == only or (self._source is None and self._takes_candidates):
+                self.alone, self.alone_name = len(self.names), self._source_name or only
 
 
 _SIMPLE = frozenset({str, int, float, bool, bytes, type(None)})

@@ -20,8 +20,8 @@ from xray.sampling import choose
 from xray.stage_types.base import Columns, StageType
 
 if TYPE_CHECKING:
-    from xray.capture.live import Taken
     from xray.capture.stage import ActiveStage
+    from xray.capture.taken import Taken
 
 log = logging.getLogger("xray")
 
@@ -60,8 +60,7 @@ def stage_event(stage: ActiveStage) -> dict[str, Any]:
     Args:
         stage: The stage.
     """
-    spec, outcome = stage.spec, stage.outcome
-    assert outcome is not None
+    spec = stage.spec
     policy = spec.policy_under(stage.run.policy)
     markers = list(stage.markers)
     facts = dict(stage.facts or {})
@@ -76,13 +75,13 @@ def stage_event(stage: ActiveStage) -> dict[str, Any]:
         "name": spec.name,
         "stage_type": spec.stage_type.name,
         "started_at": stage.time_ns // 1_000_000,
-        "duration_ms": outcome.duration_ns / 1e6,
-        "status": outcome.status,
+        "duration_ms": stage.duration_ns / 1e6,
+        "status": stage.status,
     }
     if stage.parent is not None:
         event["parent_id"] = stage.parent.id
-    if outcome.error is not None:
-        event["error"] = _redacted(outcome.error, "error", policy)
+    if stage.error is not None:
+        event["error"] = _redacted(stage.error, "error", policy)
     if stage.run.trace is not None:
         event["trace"] = stage.run.trace
     columns = _extract(stage, facts)
@@ -118,20 +117,23 @@ def _extract(stage: ActiveStage, facts: dict[str, Any]) -> Columns:
 
     def items(taken: Taken, likely: Iterable[str]) -> Items:
         facts.update(taken.facts or {})
-        packed = taken.count if taken.packed is None else msgspec.Raw(taken.packed)
+        values: msgspec.Raw | int = msgspec.Raw(taken.packed)
+        live = taken.live
+        if taken.columns is not None:
+            values, live = taken.count, dict(zip(taken.columns, restore(taken.packed), strict=True))
         return Items(
-            packed,
+            values,
             spec.snapshot_accessors,
             spec.defaults,
-            taken.live,
+            live,
             taken.ordinals,
             likely,
             are_records=taken.are_records,
         )
 
     try:
-        inputs = None if stage.input_plan is None else items(stage.input_plan, spec.input_fields)
-        outputs = [items(taken, spec.fields) for taken in stage.part_plans]
+        inputs = None if stage.taken_in is None else items(stage.taken_in, spec.input_fields)
+        outputs = [items(taken, spec.fields) for taken in stage.taken_out]
         arguments = None if stage.came is None else msgspec.Raw(stage.came)
         result = None if stage.went is None else msgspec.Raw(stage.went)
         is_abandoned = bool((stage.facts or {}).get("abandoned"))

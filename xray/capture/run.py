@@ -11,12 +11,14 @@ from typing import Any
 
 from xray import ids
 from xray.capture.accessors import MISSING, Accessor, compile_accessor
+from xray.capture.errors import describe_error, mark_of
 from xray.capture.held import Hold, Unnamed
 from xray.capture.parameters import Parameters, condensed
 from xray.capture.policy import CaptureChoice, KeepIf, RedactChoice, RunOutcome
 from xray.capture.records import RunRecord
 from xray.capture.snapshot import plain, restore, snapshot, to_json
-from xray.capture.stage import ActiveStage, StageSpec, describe_error, mark_of, reset
+from xray.capture.spec import StageSpec
+from xray.capture.stage import ActiveStage, reset
 from xray.context import ActiveRun, current
 from xray.runtime import runtime
 
@@ -289,16 +291,17 @@ def begin_stage(
             parent, implicit = _outside(spec, args)
             if not parent.run.recorded:
                 return Unrecorded(parent.run) if implicit is None else implicit.enter()
-        if not parent.run.recorded:
+        run = parent.run
+        if not run.recorded:
             return None
-        stage = ActiveStage(spec, parent)
+        stage = ActiveStage(spec, parent, run)
         stage._implicit = implicit  # noqa: SLF001 - made here and nowhere else
         try:
             stage.bind(args, kwargs)
         except Exception:
             runtime.count_failure("recording of arguments")
             stage.facts = {"capture_error": "the arguments could not be recorded"}
-            parent.run.lessen("truncated")
+            run.lessen("truncated")
         stage.enter()
         return stage
     except Exception:

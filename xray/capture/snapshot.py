@@ -11,7 +11,6 @@ import base64
 import collections
 import datetime as dt
 import math
-import threading
 from typing import Any
 
 import msgspec
@@ -31,22 +30,25 @@ def snapshot(value: Any) -> bytes | bytearray:
         msgpack, to be read by :func:`restore`. The caller owns it, and may give a large one back with
         :func:`recycle` when nothing refers to it any more.
     """
-    # A buffer that is kept between calls saves growing a new one step by step: half of the time for large values.
-    # It is taken out while in use, because encoding may call code that records something itself.
-    buffer, _kept.buffer = _kept.buffer, None
-    if buffer is None:
-        buffer = _take_spare()
+    # A buffer that is used again saves growing a new one step by step: half of the time for large values. It is taken
+    # out while in use, because encoding may call code that records something itself.
     try:
-        _encoder.encode_into(value, buffer)
+        buffer = _spare.pop()
+    except IndexError:
+        buffer = bytearray()
+    try:
+        _encode_into(value, buffer)
     except Exception:
-        _encoder.encode_into(plain(value), buffer)
+        _encode_into(plain(value), buffer)
     if len(buffer) >= _HANDED_OVER_FROM_BYTES:
         return buffer
-    _kept.buffer = buffer
-    return bytes(buffer)
+    data = bytes(buffer)
+    if len(_spare) < _SPARES:
+        _spare.append(buffer)
+    return data
 
 
-def recycle(data: bytes | bytearray | None) -> None:
+def recycle(data: bytes | bytearray) -> None:
     """Take back the bytes of a large snapshot for the next one: memory that is in use already costs nothing to get.
 
     Args:
@@ -60,20 +62,13 @@ def recycle(data: bytes | bytearray | None) -> None:
         _spare.append(data)
 
 
-def _take_spare() -> bytearray:
-    try:
-        return _spare.pop()
-    except IndexError:
-        return bytearray()
-
-
 _HANDED_OVER_FROM_BYTES = 64 << 10
 """Snapshots from this size on are handed over in their buffer instead of being copied out of it."""
 
 _SPARES = 8
 _SPARE_BYTES = 4 << 20
 _spare: collections.deque[bytearray] = collections.deque()
-"""Buffers of snapshots that were sent."""
+"""Buffers that are not in use: of snapshots that were copied out of them, or that were sent."""
 
 
 def restore(data: bytes | bytearray) -> Any:
@@ -81,16 +76,7 @@ def restore(data: bytes | bytearray) -> Any:
     return msgspec.msgpack.decode(data, strict=False)
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=hook, decimal_format="string", uuid_format="canonical")
-
-
-class _Kept(threading.local):
-    """The buffer that each thread keeps for its next snapshot."""
-
-    buffer: bytearray | None = None
-
-
-_kept = _Kept()
+_encode_into = msgspec.msgpack.Encoder(enc_hook=hook, decimal_format="string", uuid_format="canonical").encode_into
 
 
 def to_json(value: Any, markers: list[dict[str, Any]] | None = None, path: str = "") -> Any:

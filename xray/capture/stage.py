@@ -7,132 +7,67 @@ in ``xray.capture.records``.
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Token
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xray import ids
-from xray.capture.accessors import MISSING, SCALARS, Accessor, compile_accessor, core, infer_id_name, row_id
-from xray.capture.guarded import candidates_in, take
+from xray.capture.accessors import MISSING, SCALARS, compile_accessor, core, infer_id_name, row_id
+from xray.capture.errors import describe_error, mark_of
+from xray.capture.guarded import candidates_in
 from xray.capture.inside import Inside, SaidTooLateError
-from xray.capture.live import Taken
-from xray.capture.parameters import Parameters
-from xray.capture.policy import Policy
-from xray.capture.snapshot import plain, snapshot
+from xray.capture.live import take
+from xray.capture.snapshot import snapshot
+from xray.capture.spec import StageSpec
+from xray.capture.taken import Taken
 from xray.context import ActiveRun, current
 from xray.runtime import runtime
-from xray.sampling import parse_capture
-from xray.stage_types.base import StageType
 
 if TYPE_CHECKING:
     from xray.capture.run import RunRecording
 
-MAX_MESSAGE_CHARS = 10_000
-MAX_CODE_CHARS = 200
-
-log = logging.getLogger("xray")
-
-
-class StageSpec:
-    """What a stage's decorator was given, worked out for the calls.
-
-    Args:
-        name: The stage's name.
-        stage_type: Its type.
-        function: The callable, undecorated; None for a stage that is opened by hand.
-        accessors: Field → accessor.
-        options: Field → value, for fields that are no accessors.
-        capture: What is kept of it, or None where the run's policy holds.
-        redact: What is made unreadable beside the run's rules, or None.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        stage_type: StageType,
-        function: Callable[..., Any] | None,
-        accessors: Mapping[str, Accessor],
-        options: Mapping[str, Any],
-        capture: Any = None,
-        redact: Any = None,
-    ) -> None:
-        self.name = name
-        self.stage_type = stage_type
-        self.accessors = dict(accessors)
-        self.snapshot_accessors = {name: given for name, given in accessors.items() if not callable(given)}
-        self.fields = tuple(field.name for field in stage_type.all_fields() if field.kind == "accessor")
-        self.input_fields = ("id", *(name for name in self.fields if name in stage_type.reads_inputs))
-        self.defaults = {field.name: field.defaults for field in stage_type.all_fields() if field.defaults}
-        self.options = dict(options)
-        self.capture = capture
-        self.mode = None if capture is None else parse_capture(capture).mode
-        """The tier, or None where the run's policy says it."""
-        self.redact = redact
-        self.parameters = (
-            None if function is None else Parameters(function, takes_candidates=stage_type.takes_candidates)
-        )
-        self.plan_cache: dict[type, Any] = {}
-        self._policy: tuple[Policy, Policy] | None = None
-        given_id = accessors.get("id")
-        self.id_name = given_id if isinstance(given_id, str) and "." not in given_id else None
-        self.reads_dicts = (given_id is None or self.id_name is not None) and not any(map(callable, accessors.values()))
-        """Whether, of candidates that are dicts, everything can be read from their snapshot."""
-        self.plain_names = {
-            field: given for field, given in accessors.items() if isinstance(given, str) and "." not in given
-        }
-
-    def policy_under(self, policy: Policy) -> Policy:
-        """What is kept of the stage in a run of that policy; worked out once for each."""
-        if self.capture is None and self.redact is None:
-            return policy
-        known = self._policy
-        if known is None or known[0] is not policy:
-            known = self._policy = (policy, policy.refined(self.capture, self.redact))
-        return known[1]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a stage ended, once it has."""
-
-    status: str
-    duration_ns: int
-    error: dict[str, Any] | None = None
-
 
 class ActiveStage:
-    """A stage under way; what ``xray.current_stage()`` gives. Once it has ended it is the record of itself."""
+    """A stage under way; what ``xray.current_stage()`` gives. Once it has ended it is the record of itself.
 
+    Args:
+        spec: The decorator.
+        parent: The run or the stage that it is called in.
+        run: The run.
+    """
+
+    # This is made at every call of the user's code: one object, and as few steps to make it as there can be.
     __slots__ = (
-        "_bits", "_clock_ns", "_id", "_implicit", "_token", "came", "candidates_from", "facts", "input_plan", "inside",
-        "markers", "order", "outcome", "parent", "part_plans", "path", "run", "spec", "time_ns", "went",
+        "_bits", "_clock_ns", "_id", "_implicit", "_token", "came", "candidates_from", "duration_ns", "error", "facts",
+        "inside", "markers", "mode", "order", "parent", "path", "run", "size_bytes", "spec", "status", "taken_in",
+        "taken_out", "time_ns", "went",
     )  # fmt: skip
 
-    def __init__(self, spec: StageSpec, parent: ActiveRun | ActiveStage) -> None:
+    def __init__(self, spec: StageSpec, parent: ActiveRun | ActiveStage, run: ActiveRun) -> None:
         self.spec = spec
-        self.run: ActiveRun = parent.run
-        self.parent = parent.stage
-        order, path = self.run.place(parent.path, spec.name)
-        self.order: int = order
-        self.path: str = path
+        self.run = run
+        self.parent: ActiveStage | None = parent.stage
+        self.order: int
+        self.path: str
+        self.order, self.path = run.place(parent.path, spec.name)
+        self.mode = spec.mode or run.policy.capture.mode
         self.time_ns = ids.clock_ns()
         self._bits = ids.draw_bits(62)
         self._id: str | None = None
         self._implicit: RunRecording | None = None
-        self._token: Token[Any] | None = None
-        self._clock_ns = 0
         self.came: bytes | bytearray | None = None
         self.went: bytes | bytearray | None = None
-        self.input_plan: Taken | None = None
-        self.part_plans: list[Taken] = []
+        self.taken_in: Taken | None = None
+        self.taken_out: tuple[Taken, ...] = ()
         self.candidates_from: str | None = None
-        self.markers: list[dict[str, Any]] = []
+        self.markers: Sequence[dict[str, Any]] = ()
         self.facts: dict[str, Any] | None = None
         self.inside: Inside | None = None
-        self.outcome: Outcome | None = None
+        self.status: str | None = None
+        """How it ended, once it has."""
+        self.error: dict[str, Any] | None = None
+        self._token: Token[Any] | None = None
 
     @property
     def stage(self) -> ActiveStage:
@@ -147,14 +82,11 @@ class ActiveStage:
         return self._id
 
     @property
-    def size_bytes(self) -> int:
-        """What the record weighs in the buffer."""
-        size = 700 + (len(self.came) if self.came else 0) + (len(self.went) if self.went else 0)
-        if self.input_plan is not None:
-            size += self.input_plan.size_bytes
-        for plan in self.part_plans:
-            size += plan.size_bytes
-        return size if self.inside is None else size + self.inside.size_bytes
+    def takens(self) -> Iterator[Taken]:
+        """What was taken of the candidates: those that came in, and each list that went out."""
+        if self.taken_in is not None:
+            yield self.taken_in
+        yield from self.taken_out
 
     def event(self) -> dict[str, Any]:
         """The event of the wire schema; for the worker, once the stage has ended."""
@@ -164,17 +96,21 @@ class ActiveStage:
 
     def release(self) -> None:
         """Give large memory back; for the worker, when it is done with the record."""
-        if self.input_plan is not None:
-            self.input_plan.release()
-        for part in self.part_plans:
-            part.release()
+        for taken in self.takens:
+            taken.release()
 
     # --- the caller's thread ------------------------------------------------------------------------------------
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Take the arguments of the call."""
-        parameters = self.spec.parameters
+        spec = self.spec
+        parameters = spec.parameters
         assert parameters is not None
+        if len(args) == parameters.alone and not kwargs and type(args[-1]) is list:
+            # Nothing but the candidates came in.
+            self.candidates_from = parameters.alone_name
+            self.taken_in = take(args[-1], self, spec.input_fields)
+            return
         arguments = parameters.sort_out(args, kwargs, runtime.settings.large_value_items)
         if arguments.candidates is None and not arguments.others:
             return
@@ -186,7 +122,7 @@ class ActiveStage:
     ) -> None:
         """Take what came in: the candidates and the other arguments."""
         if candidates is not None:
-            self.input_plan = take(candidates, self.spec, self.run, self.spec.input_fields)
+            self.taken_in = take(candidates, self, self.spec.input_fields)
             self.candidates_from = candidates_from
         if others:
             self.came = snapshot(others)
@@ -206,10 +142,14 @@ class ActiveStage:
 
     def take_result(self, result: Any) -> None:
         """Take what went out."""
-        parts = candidates_in(self.spec.stage_type, result)
-        for part in parts:
-            self.part_plans.append(take(part, self.spec, self.run, self.spec.fields))
-        if not parts and result is not None:
+        spec = self.spec
+        if spec.lists_are_candidates and type(result) is list:
+            self.taken_out = (take(result, self, spec.fields),)
+            return
+        parts = candidates_in(spec.stage_type, result)
+        if parts:
+            self.taken_out = tuple([take(part, self, spec.fields) for part in parts])
+        elif result is not None:
             self.went = snapshot(result)
 
     def returned(self, result: Any) -> None:
@@ -221,7 +161,7 @@ class ActiveStage:
             self.end("success", duration_ns)
         except Exception:
             runtime.count_failure("recording of a result")
-            self.part_plans = []
+            self.taken_out = ()
             self.went = None
             self._end_anyway("success", duration_ns)
 
@@ -232,22 +172,25 @@ class ActiveStage:
             mark = mark_of(error)
             if self.run.failed_at is None or self.run.failed_at[0] != mark:
                 self.run.failed_at = (mark, self.path)
-            self.end("failure", duration_ns, describe_error(error))
+            self.error = describe_error(error)
+            self.end("failure", duration_ns)
             if self._implicit is not None:
                 self._implicit.raised(error)
         except Exception:
             runtime.count_failure("recording of an exception")
 
-    def end(self, status: str, duration_ns: int, error: dict[str, Any] | None = None) -> None:
+    def end(self, status: str, duration_ns: int) -> None:
         """The stage has ended: from here on it belongs to the worker."""
-        self.outcome = Outcome(status, duration_ns, error)
+        self.duration_ns = duration_ns
+        self.status = status
         run = self.run
-        if (self.spec.mode or run.policy.capture.mode) != "full" and self.spec.stage_type.name != "raw":
+        if self.mode != "full" and self.spec.type_name != "raw":
             run.lessen("sampled")
         if self.inside is not None:
             self.inside.close()
             if self.inside.lost:
                 run.lessen("truncated")
+        self.size_bytes = self._weight_bytes()
         held = run.held
         if held is None:
             if not runtime.submit(self):
@@ -257,11 +200,24 @@ class ActiveStage:
         if self._implicit is not None and status == "success":
             self._implicit.returned(None)
 
+    def _weight_bytes(self) -> int:
+        """What the record weighs in the buffer."""
+        size = 700
+        if self.taken_in is not None:
+            size += self.taken_in.size_bytes
+        for taken in self.taken_out:
+            size += taken.size_bytes
+        if self.came is not None:
+            size += len(self.came)
+        if self.went is not None:
+            size += len(self.went)
+        return size if self.inside is None else size + self.inside.size_bytes
+
     def _end_anyway(self, status: str, duration_ns: int) -> None:
         try:
             self.facts = {**(self.facts or {}), "capture_error": "the result could not be recorded"}
             self.run.lessen("truncated")
-            if self.outcome is None:
+            if self.status is None:
                 self.end(status, duration_ns)
         except Exception:
             runtime.count_failure("recording of a stage")
@@ -276,7 +232,7 @@ class ActiveStage:
                     limits = self.run.policy.limits
                     found = self.inside = Inside(limits.max_candidates, limits.max_stage_bytes)
             # Looked at after it was put in place, as the stage's end does it the other way round: one sees the other.
-            if self.outcome is not None:
+            if self.status is not None:
                 found.close()
         return found
 
@@ -373,34 +329,3 @@ def reset(token: Token[Any], entered: ActiveRun | ActiveStage) -> None:
         if current.get() is entered:
             before = token.old_value
             current.set(None if before is Token.MISSING else before)
-
-
-def mark_of(error: BaseException) -> tuple[int, type, object, int]:
-    """What tells an exception from others for as long as the run lasts, without holding it.
-
-    The identity alone does not: an exception that was caught and freed leaves its place to the next one. So the line
-    that raised it counts too.
-    """
-    origin = error.__traceback__
-    while origin is not None and origin.tb_next is not None:
-        origin = origin.tb_next
-    code, line = (None, 0) if origin is None else (origin.tb_frame.f_code, origin.tb_lineno)
-    return id(error), type(error), code, line
-
-
-def describe_error(error: BaseException) -> dict[str, Any]:
-    """An exception as ``{type, message, code}``; an exception whose text cannot be made is described without it."""
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its message cannot be read)"
-    if len(message) > MAX_MESSAGE_CHARS:
-        message = f"{message[:MAX_MESSAGE_CHARS]}… [xray: text of {len(message)} characters]"
-    described: dict[str, Any] = {"type": type(error).__qualname__, "message": plain(message)}
-    try:
-        code = getattr(error, "code", None)
-        if isinstance(code, (str, int)) and not isinstance(code, bool):
-            described["code"] = plain(str(code))[:MAX_CODE_CHARS]
-    except Exception:
-        log.debug("X-Ray: the code of an exception cannot be read", exc_info=True)
-    return described

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from xray.exceptions import DecoratorError, did_you_mean
 
 if TYPE_CHECKING:
-    from xray.capture.stage import StageSpec
+    from xray.capture.spec import StageSpec
 
 
 def check_names(function: Callable[..., Any], spec: StageSpec, of: Any = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from xray.capture.parameters import Parameters
 from xray.capture.run import PipelineSpec, begin_run, begin_stage
-from xray.capture.stage import StageSpec
+from xray.capture.spec import StageSpec
 from xray.capture.yielded import Yielded
 from xray.context import current
 from xray.runtime import state
@@ -29,10 +29,7 @@ def wrap_stage(function: Callable[..., Any], spec: StageSpec) -> Callable[..., A
         function: A plain, coroutine, generator or async-generator function.
         spec: The decorator.
     """
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return begin_stage(spec, args, kwargs)
-
+    begin = functools.partial(begin_stage, spec)
     if inspect.isgeneratorfunction(function):
         return _wrap_generator(function, begin)
     if inspect.isasyncgenfunction(function):

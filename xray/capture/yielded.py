@@ -9,11 +9,12 @@ import msgspec
 
 from xray import ids
 from xray.capture.accessors import MISSING, core
-from xray.capture.guarded import candidates_in, take
-from xray.capture.live import Taken
+from xray.capture.guarded import candidates_in
+from xray.capture.live import take
 from xray.capture.run import RunRecording, Unrecorded, packed_output
 from xray.capture.snapshot import marker, snapshot
 from xray.capture.stage import ActiveStage, reset
+from xray.capture.taken import Taken
 from xray.context import ActiveRun, current
 from xray.runtime import runtime
 
@@ -135,12 +136,9 @@ class StageItems:
         if not self._are_candidates:
             self._keep(bytes(snapshot(item)))
             return
-        spec, run = self.stage.spec, self.stage.run
-        taken = take(alone, spec, run, spec.fields)
-        if taken.packed is None or taken.packed[:1] != _ONE:
-            taken = Taken()
-            taken.packed = snapshot(alone)
-        assert taken.packed is not None
+        taken = take(alone, self.stage, self.stage.spec.fields)
+        if taken.packed[:1] != _ONE:
+            taken = Taken(snapshot(alone))
         if self._keep(bytes(taken.packed)[1:], _LIVE_VALUE_BYTES * len(taken.live or ())):
             self._keep_plan(item, taken)
 
@@ -189,13 +187,11 @@ class StageItems:
         if not self._are_candidates:
             stage.went = packed if value is None else snapshot(value)
             return
-        taken = Taken()
-        taken.packed = packed
+        taken = Taken(packed, are_records=self._are_records and bool(self._packed))
         taken.live = self._live or None
         taken.ordinals = self._ordinals
         taken.facts = self._facts or None
-        taken.are_records = self._are_records and bool(self._packed)
-        stage.part_plans = [taken]
+        stage.taken_out = (taken,)
         if value is not None:
             stage.went = snapshot(value)
 

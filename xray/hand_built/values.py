@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from xray.capture.errors import describe_error
 from xray.capture.redact import Redactor
 from xray.capture.snapshot import marker, restore, snapshot, to_json
-from xray.capture.stage import describe_error
 from xray.exceptions import SchemaError, did_you_mean
 from xray.ids import is_id
 from xray.schema import STATUSES, FieldKind

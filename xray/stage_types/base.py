@@ -158,6 +158,9 @@ class StageType:
     reads_inputs: ClassVar[tuple[str, ...]] = ()
     """The fields that :meth:`extract` reads from the candidates that come in, beside the id."""
 
+    unmeasured_fields: ClassVar[tuple[str, ...]] = ()
+    """The fields that no metric is made of, so that a summary need not read them."""
+
     def candidates_in(self, result: Any) -> Sequence[Sequence[Any]]:
         """Where in a return value the candidates lie.
 

@@ -27,6 +27,7 @@ class FilteringStage(StageType):
         Field("reason_label", "accessor", "A short code for why: price_too_high.", ("reason_label",)),
         Field("reason_text", "accessor", "Why, in prose.", ("reason_text",)),
     )
+    unmeasured_fields = ("reason_text",)
     metrics = (
         Metric("passed", "candidates", "Candidates that passed."),
         Metric("failed", "candidates", "Candidates that were rejected."),

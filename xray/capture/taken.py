@@ -1,0 +1,51 @@
+"""One list of candidates as it was taken on the caller's thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xray.capture.snapshot import recycle
+
+_EMPTY = b"\x90"
+"""The msgpack of an empty list."""
+
+
+class Taken:
+    """One list of candidates as it was taken: their bytes, and what the bytes do not hold or are slow to give.
+
+    ``packed`` is the msgpack of the list; or, where only fields of its ``count`` candidates were taken, of their
+    ``columns``. ``are_records`` says that all candidates are known to be dicts; ``live`` has the values of fields that
+    were read from the live candidates, ``ordinals`` a number for each candidate by identity, ``facts`` what is worth
+    saying about the list.
+
+    Args:
+        packed: The msgpack.
+        are_records: Whether it is known to be of dicts.
+    """
+
+    __slots__ = ("are_records", "columns", "count", "facts", "live", "ordinals", "packed")
+
+    def __init__(self, packed: bytes | bytearray = _EMPTY, *, are_records: bool = False) -> None:
+        self.packed = packed
+        self.are_records = are_records
+        self.count = 0
+        self.columns: tuple[str, ...] | None = None
+        self.live: dict[str, list[Any]] | None = None
+        self.ordinals: list[int] | None = None
+        self.facts: dict[str, Any] | None = None
+
+    def release(self) -> None:
+        """Give the memory back: the record was sent, or will not be."""
+        packed, self.packed = self.packed, _EMPTY
+        recycle(packed)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it weighs in the buffer, about."""
+        size = 100 + len(self.packed)
+        if self.ordinals is not None:
+            size += 8 * len(self.ordinals)
+        if self.live is not None:
+            for values in self.live.values():
+                size += 16 * len(values)
+        return size
