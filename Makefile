@@ -17,13 +17,13 @@ $(BIN)/python:
 	@echo "Setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-# What is installed depends on pyproject.toml alone: the packages themselves are used where they lie.
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
+# What is installed depends on pyproject.toml and the compiled part alone: the packages are used where they lie.
+$(VENV)/.demo: pyproject.toml xray/_fields.c | $(BIN)/python
 	@echo "Installing the SDK, the service and the example data (once)"
 	@$(PIP) --editable '.[server,examples]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml xray/_fields.c | $(BIN)/python
 	@echo "Installing what development needs (once)"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from xray.capture.call import with_output
+from xray.capture.fields import BY_FIELD, rows_of
 from xray.exceptions import SchemaError, did_you_mean
 from xray.stage_types.base import CANDIDATE_COLUMNS, VERDICTS, Columns
 from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text, is_clean_list
@@ -80,10 +81,16 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
     for name, values in columns.items():
         if name not in ID_NAMES:
             _check_name(name, f"{path}.{name}", own_columns)
+        if isinstance(values, dict) and name in BY_FIELD:
+            continue
         if values is not None and not isinstance(values, list):
             raise SchemaError("A column is a list.", code="bad_value", path=f"{path}.{name}")
     ids = columns[id_names[0]]
-    values = {name: column for name, column in columns.items() if name not in ID_NAMES and column is not None}
+    values = {
+        name: _rows_by_field(name, column, len(ids), path) if isinstance(column, dict) else column
+        for name, column in columns.items()
+        if name not in ID_NAMES and column is not None
+    }
     for name, column in values.items():
         if len(column) != len(ids):
             raise SchemaError(
@@ -92,6 +99,18 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
                 path=f"{path}.{name}",
             )
     return _checked(ids, values, lambda name, position: f"{path}.{name}[{position}]")
+
+
+def _rows_by_field(name: str, columns: dict[str, Any], count: int, path: str) -> list[Any]:
+    for field, values in columns.items():
+        place = f"{path}.{name}.{field}"
+        if not isinstance(values, list):
+            raise SchemaError("A field's values are a list.", code="bad_value", path=place)
+        if len(values) != count:
+            raise SchemaError(
+                f"Field '{field}' has {len(values)} values for {count} candidates.", code="bad_candidate", path=place
+            )
+    return rows_of(columns, count)
 
 
 def _check_name(name: Any, path: str, own_columns: Sequence[str] | None) -> None:

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 import xray
 from xray.capture.call import with_output
 from xray.delivery.memory import MemoryTransport
 from xray.plugins import installed
 from xray.stage_types.base import Columns
+
+EVERY_WAY = pytest.mark.parametrize("way_of_taking", ["as usual", "by field", "one by one"], indirect=True)
+"""For modules whose tests are to hold in each way in which candidates are taken, see the ``conftest.py`` beside."""
 
 
 class Recorded:

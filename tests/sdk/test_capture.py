@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xray
-from tests.sdk.recording import recording
+from tests.sdk.recording import EVERY_WAY, recording
 from xray.capture.snapshot import restore, snapshot, to_json
+
+pytestmark = EVERY_WAY
 
 
 @dataclasses.dataclass

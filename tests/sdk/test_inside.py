@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 import xray
-from tests.sdk.recording import recording
+from tests.sdk.recording import EVERY_WAY, recording
 from xray.delivery.memory import MemoryTransport
+
+pytestmark = EVERY_WAY
 
 
 def test_outside_of_any_stage_nothing_happens():

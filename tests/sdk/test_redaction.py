@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 import xray
-from tests.sdk.recording import recording
+from tests.sdk.recording import EVERY_WAY, recording
+
+pytestmark = EVERY_WAY
 
 SECRET = "s3cr3t-0042"
 

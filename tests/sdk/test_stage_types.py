@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xray
-from tests.sdk.recording import recording
+from tests.sdk.recording import EVERY_WAY, recording
 from xray.exceptions import PluginError
 from xray.metrics import Metric, describe_scores, kendall_tau
 from xray.plugins import BUILT_IN, Plugins
 from xray.stage_types.base import Columns, StageType, check_stage_type
 from xray.testing import StageTypeContract
+
+pytestmark = EVERY_WAY
 
 LABELS = ["price_too_high", "rating_too_low", "out_of_stock"]
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xray
-from tests.sdk.recording import recording
+from tests.sdk.recording import EVERY_WAY, recording
+
+pytestmark = EVERY_WAY
 
 TIERS = ("summary", "sampled", "top(3)", "bottom(2) | random(2)", "per_label(1)", "boundary(3)", 'per("kind", 1)',
          "adaptive(4)")  # fmt: skip

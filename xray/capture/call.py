@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from xray.capture.accessors import SCALARS
+from xray.capture.fields import FieldColumns
 from xray.capture.items import Items, Packed
 from xray.capture.snapshot import restore, to_json
 from xray.stage_types.base import Columns
@@ -172,7 +174,7 @@ class Alignment:
         return Columns(self.ids, used, self.facts)
 
     def _pieces(self) -> dict[str, Any]:
-        """The candidates undecoded; what the stage changed is worked out by the service."""
+        """The candidates undecoded; what the stage changed is worked out by the service, as far as it is not plain."""
         came: Sequence[Any] = [] if self.inputs is None else self.inputs.pieces
         went = self.outputs.pieces
         if self.inputs is None:
@@ -180,19 +182,38 @@ class Alignment:
         added = [went[place] for place in self.output_of[self.input_count :] if place is not None]
         data = [*came, *added] if added else came
         if self._one_to_one and not added:
-            is_same = isinstance(came, Packed) and isinstance(went, Packed) and came.is_equal(went)
-            return {"data": data, "returned": [] if is_same else went}
-        returned = (self.spread(went) or [])[: self.input_count]
-        pairs = ((came[row], piece) for row, piece in enumerate(returned) if piece is not None)
+            returned: Sequence[Any] = went
+            if isinstance(came, FieldColumns) and isinstance(went, FieldColumns):
+                returned = went.without_equal(came)
+            elif isinstance(came, Packed) and isinstance(went, Packed) and came.is_equal(went):
+                returned = []
+            return {"data": data, "returned": returned}
+        if isinstance(came, FieldColumns) and isinstance(went, FieldColumns):
+            return {"data": data, "output": [*self._changes_by_field(came, went), *[None] * len(added)]}
+        each = (self.spread(went) or [])[: self.input_count]
+        pairs = ((came[row], piece) for row, piece in enumerate(each) if piece is not None)
         first = next(pairs, None)
-        if first is not None and bytes(first[0]) == bytes(first[1]):
+        if first is not None and _is_same_piece(*first):
             # Stages that change candidates change all of them, those that only choose change none: the first one
             # tells which it is, and whether comparing is worth the time.
-            returned = [
-                None if piece is None or bytes(came[row]) == bytes(piece) else piece
-                for row, piece in enumerate(returned)
+            each = [
+                None if piece is None or _is_same_piece(came[row], piece) else piece for row, piece in enumerate(each)
             ]
-        return {"data": data, "returned": [*returned, *[None] * len(added)]}
+        return {"data": data, "returned": [*each, *[None] * len(added)]}
+
+    def _changes_by_field(self, came: FieldColumns, went: FieldColumns) -> list[dict[str, Any] | None]:
+        """For each candidate that came in, the fields that are new or not the same on it as it went out."""
+        matched = [(row, place) for row, place in enumerate(self.output_of[: self.input_count]) if place is not None]
+        changed: list[dict[str, Any] | None] = [None] * self.input_count
+        for name in went.packed:
+            before, after = came.column(name), went.column(name) or []
+            for row, place in matched:
+                if before is None or not _same(before[row], after[place]):
+                    fields = changed[row]
+                    if fields is None:
+                        fields = changed[row] = {}
+                    fields[name] = after[place]
+        return changed
 
     def _decoded(self) -> dict[str, Any]:
         came = [] if self.inputs is None else self.inputs.cores
@@ -239,9 +260,15 @@ def _each(values: list[Any] | None, make: Callable[[Any], Any]) -> list[Any] | N
 
 
 def _is_empty(column: Sequence[Any]) -> bool:
-    if isinstance(column, Packed):
-        return False
+    if isinstance(column, (FieldColumns, Packed)):
+        return isinstance(column, FieldColumns) and not column.packed
     return column[0] is None and all(value is None for value in column)
+
+
+def _is_same_piece(before: Any, after: Any) -> bool:
+    return (
+        isinstance(before, msgspec.Raw) and isinstance(after, msgspec.Raw) and bytes(before) == bytes(after)
+    ) or _same(before, after)
 
 
 def changes(before: Any, after: Any) -> Any:
@@ -277,4 +304,4 @@ def with_output(columns: Columns) -> Columns:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and bool(a == b)
+    return type(a) is type(b) and bool(a == b or (type(a) is float and math.isnan(a) and math.isnan(b)))

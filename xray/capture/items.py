@@ -27,6 +27,7 @@ from xray.capture.accessors import (
     infer_id_name,
     row_id,
 )
+from xray.capture.fields import FieldColumns
 from xray.capture.snapshot import restore, to_json
 
 MAX_ID_CHARS = 500
@@ -45,8 +46,17 @@ class Packed(Sequence[Any]):
     """
 
     def __init__(self, raw: msgspec.Raw) -> None:
-        self.raw = raw
+        self._raw = raw
         self._count = _count_of(raw)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the list weighs."""
+        return len(self._raw)
+
+    def raw(self) -> msgspec.Raw:
+        """The list as it goes on the wire."""
+        return self._raw
 
     def __len__(self) -> int:
         return self._count
@@ -63,12 +73,12 @@ class Packed(Sequence[Any]):
 
     def is_equal(self, other: Packed) -> bool:
         """Whether the other list has the same bytes."""
-        return len(self.raw) == len(other.raw) and bytes(self.raw) == bytes(other.raw)
+        return len(self._raw) == len(other._raw) and bytes(self._raw) == bytes(other._raw)
 
     @functools.cached_property
     def pieces(self) -> list[msgspec.Raw]:
         """The msgpack of each candidate."""
-        return _split(self.raw)
+        return _split(self._raw)
 
 
 def _count_of(raw: msgspec.Raw) -> int:
@@ -84,19 +94,20 @@ class Items:
     """Some candidates of a call: the list that came in, or a list that went out.
 
     Args:
-        values: The candidates, in order: decoded, or the msgpack of the list of them; or how many there are, where only
-            the fields in ``live`` were taken.
+        values: The candidates, in order: decoded, or as the msgpack of the list of them or of its columns.
         accessors: Field name → accessor, as given to the decorator.
         defaults: Field name → the accessors that are tried, in order, where the decorator was given none.
         live: Field name → values that had to be read from the live objects on the caller's thread.
         ordinals: A number for each candidate by object identity, where there is no id to read.
         likely: The fields that will be asked for, so that one pass reads them all; any other costs a pass of its own.
         are_records: Whether every candidate is known to have been a dict.
+        picked: The columns of some fields, by the decorator's keywords, where only these were taken; ``values`` then
+            says nothing.
     """
 
     def __init__(
         self,
-        values: list[Any] | msgspec.Raw | int,
+        values: list[Any] | msgspec.Raw | FieldColumns,
         accessors: Mapping[str, Accessor],
         defaults: Mapping[str, Sequence[str | int]] | None = None,
         live: Mapping[str, list[Any]] | None = None,
@@ -104,20 +115,21 @@ class Items:
         likely: Iterable[str] = (),
         *,
         are_records: bool = False,
+        picked: FieldColumns | None = None,
     ) -> None:
         self._likely = likely
         self._known_records = are_records
-        self._packed = values if isinstance(values, msgspec.Raw) else None
-        self.is_absent = isinstance(values, int)
+        self._live = dict(live or {})
+        self.is_absent = picked is not None
         """Whether the candidates themselves were not taken, but only some of their fields."""
-        self._values: list[Any] | None = None
-        if isinstance(values, int):
-            self._values = [None] * values
-        elif not isinstance(values, msgspec.Raw):
-            self._values = values
+        if picked is not None:
+            values = [None] * len(picked)
+            self._live |= {field: picked.column(field) or [] for field in picked.packed}
+        self._packed = values if isinstance(values, msgspec.Raw) else None
+        self._by_field = values if isinstance(values, FieldColumns) else None
+        self._values = values if isinstance(values, list) else None
         self._accessors = accessors
         self._defaults = defaults or {}
-        self._live = live or {}
         self._ordinals = ordinals
 
     def __len__(self) -> int:
@@ -126,6 +138,8 @@ class Items:
     @functools.cached_property
     def pieces(self) -> Sequence[Any]:
         """The candidates as they go on to the service: undecoded where they can be."""
+        if self._by_field is not None:
+            return self._by_field
         if self._packed is None:
             assert self._values is not None
             return self._values
@@ -134,6 +148,8 @@ class Items:
     @functools.cached_property
     def values(self) -> list[Any]:
         """The candidates, decoded: plain JSON."""
+        if self._by_field is not None:
+            return self._by_field.rows
         if self._packed is None:
             assert self._values is not None
             return self._values
@@ -148,7 +164,7 @@ class Items:
     @property
     def are_packed(self) -> bool:
         """Whether every candidate is a record that was not decoded."""
-        return self._packed is not None and self.are_records
+        return self._by_field is not None or (self._packed is not None and self.are_records)
 
     def read(self, field: str) -> list[Any] | None:
         """The values of a field, with None where a candidate has none.
@@ -238,7 +254,10 @@ class Items:
 
     def _bounded(self, found: list[str]) -> list[str]:
         """Ids of a bearable length: of a longer one the beginning, and what tells it from others that begin so."""
-        if self._packed is not None and len(self._packed) < MAX_ID_CHARS * len(found):
+        size_bytes = len(self._packed) if self._packed is not None else None
+        if self._by_field is not None:
+            size_bytes = self._by_field.size_bytes
+        if size_bytes is not None and size_bytes < MAX_ID_CHARS * len(found):
             return found  # there can be some long ones all the same, but not enough to matter
         return [
             key
@@ -260,9 +279,12 @@ class Items:
         if not len(self):
             return
         if self.are_records:
-            first = restore(bytes(self.pieces[0])) if self._packed is not None else self.values[0]
+            if self._by_field is not None:
+                names: Iterable[str] = self._by_field.packed
+            else:
+                names = restore(bytes(self.pieces[0])) if self._packed is not None else self.values[0]
             for name in ID_NAMES:
-                if name in first:
+                if name in names:
                     yield self._column(name), name
             return
         common = infer_id_name(self.values)
@@ -279,6 +301,8 @@ class Items:
         """The values that an accessor reads, None where it reads nothing."""
         if self.is_absent:
             return [None] * len(self)
+        if self._by_field is not None:
+            return self._field(self._by_field, accessor)
         columns = self._records
         if columns is not None:
             if isinstance(accessor, str):
@@ -295,9 +319,20 @@ class Items:
         read = compile_accessor(accessor)
         return [None if (found := read(value)) is MISSING else found for value in self.values]
 
+    @staticmethod
+    def _field(columns: FieldColumns, accessor: Accessor) -> list[Any]:
+        if isinstance(accessor, str):
+            found = columns.column(accessor)
+            if found is not None:
+                return found
+        # What is by field has no fields within fields: a path reads nothing.
+        return [None] * len(columns)
+
     @property
     def are_records(self) -> bool:
         """Whether every candidate is an object with named fields."""
+        if self._by_field is not None:
+            return True
         if self._packed is not None:
             return self._known_records or self._records is not None
         return self.is_absent or all(type(value) is dict for value in self.values)

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from xray.capture.fields import FieldColumns
+from xray.capture.items import Packed
 from xray.capture.snapshot import marker, snapshot
 from xray.exceptions import ConfigurationError
 from xray.sampling import Strategy, boundary, choose, per_label, top
@@ -176,8 +178,9 @@ def add_marker(markers: list[dict[str, Any]], path: str, kind: str, size: int) -
 
 def _size(value: Any) -> int:
     """The bytes of a value as msgpack."""
-    raw = getattr(value, "raw", value)  # a list of candidates that is still msgpack
-    return len(raw) if isinstance(raw, msgspec.Raw) else len(snapshot(value))
+    if isinstance(value, (FieldColumns, Packed)):
+        return value.size_bytes
+    return len(value) if isinstance(value, msgspec.Raw) else len(snapshot(value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+from xray.capture import fields as fields_module
 from xray.capture import frames
 from xray.capture.accessors import (
     ID_NAMES,
@@ -23,6 +24,7 @@ from xray.capture.accessors import (
     reads_from_snapshot,
     row_id,
 )
+from xray.capture.fields import FieldColumns
 from xray.capture.guarded import taken_plainly
 from xray.capture.snapshot import plain, snapshot
 from xray.capture.taken import Taken
@@ -34,8 +36,11 @@ if TYPE_CHECKING:
 
 Reader = Callable[[Any], Any]
 
-COLUMNS_FROM = 512
-"""From how many candidates on a summary takes the fields that it needs of dicts instead of the dicts."""
+FIELDS_FROM = 8
+"""From how many dicts on they are taken by field where that is compiled: for fewer it takes longer."""
+
+PICKED_FROM = 512
+"""From how many dicts on a summary takes the fields that it needs one by one where that is not compiled."""
 
 
 class KindPlan:
@@ -76,10 +81,9 @@ def take(items: Sequence[Any], stage: ActiveStage, fields: Collection[str]) -> T
         if (kind is list or kind is tuple) and items:
             first = items[0]
             if type(first) is dict and spec.reads_dicts and _has_dict_id(first, spec.id_name):
-                if stage.mode == "summary" and len(items) >= COLUMNS_FROM:
-                    found = _take_columns(items, first, spec, fields)
-                    if found is not None:
-                        return found
+                found = _take_fields(items, first, stage, fields)
+                if found is not None:
+                    return found
                 # Of dicts nothing has to be read live. Counting is quicker than collecting the types.
                 if operator.countOf(map(type, items), dict) == len(items):
                     return Taken(snapshot(items), are_records=True)
@@ -88,27 +92,55 @@ def take(items: Sequence[Any], stage: ActiveStage, fields: Collection[str]) -> T
         return taken_plainly(items, spec.name, error)
 
 
-def _take_columns(items: Sequence[Any], first: dict[str, Any], spec: StageSpec, fields: Iterable[str]) -> Taken | None:
-    """Of many dicts only the fields that a summary needs; None where they have to be taken whole.
+def _take_fields(
+    items: Sequence[Any], first: dict[str, Any], stage: ActiveStage, fields: Iterable[str]
+) -> Taken | None:
+    """Dicts as the columns of their fields; None where they have to be taken candidate by candidate."""
+    count, compiled = len(items), fields_module.take_compiled
+    if stage.mode == "summary" and count >= (PICKED_FROM if compiled is None else FIELDS_FROM):
+        picked = _pick(items, first, stage.spec, fields)
+        if picked is not None:
+            return picked
+    if compiled is None or count < FIELDS_FROM:
+        return None
+    names = tuple(first)
+    packed = compiled(items, names, True)
+    if packed is None:
+        return None
+    taken = Taken(are_records=True)
+    taken.fields = FieldColumns(names, packed, count)
+    return taken
+
+
+def _pick(items: Sequence[Any], first: dict[str, Any], spec: StageSpec, fields: Iterable[str]) -> Taken | None:
+    """Of dicts only the fields that a summary needs; None where they have to be taken whole.
 
     A field that the decorator does not name is taken under its usual name, if every candidate has it there.
     """
     if spec.stage_type.reads_candidates:
         return None
-    columns: dict[str, list[Any]] = {}
+    names: dict[str, Any] = {}
     try:
         for field in fields:
-            if field in spec.unmeasured:
-                continue
-            name = spec.plain_names.get(field) or _usual_name(items, first, spec, field)
-            if name is not None:
-                columns[field] = list(map(operator.itemgetter(name), items))
+            if field not in spec.unmeasured:
+                name = spec.plain_names.get(field) or _usual_name(items, first, spec, field)
+                if name is not None:
+                    names[field] = name
+        packed = _columns(items, tuple(names.values()))
     except Exception:
         # Some candidate is no dict, or has no such field, or the field is no plain name: the worker will see.
         return None
-    taken = Taken(snapshot(list(columns.values())))
-    taken.count, taken.columns = len(items), tuple(columns)
+    taken = Taken(are_records=True)
+    taken.picked = FieldColumns(tuple(names), packed, len(items))
     return taken
+
+
+def _columns(items: Sequence[Any], names: tuple[str, ...]) -> list[bytes]:
+    if fields_module.take_compiled is not None:
+        packed = fields_module.take_compiled(items, names, False)
+        if packed is not None:
+            return packed
+    return [bytes(snapshot(list(map(operator.itemgetter(name), items)))) for name in names]
 
 
 def _usual_name(items: Sequence[Any], first: dict[str, Any], spec: StageSpec, field: str) -> str | int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from xray.capture.call import StageCall
+from xray.capture.fields import FieldColumns
 from xray.capture.inside import Inside
 from xray.capture.items import Items, Packed
 from xray.capture.limits import apply_limits, limit_value
@@ -117,18 +118,15 @@ def _extract(stage: ActiveStage, facts: dict[str, Any]) -> Columns:
 
     def items(taken: Taken, likely: Iterable[str]) -> Items:
         facts.update(taken.facts or {})
-        values: msgspec.Raw | int = msgspec.Raw(taken.packed)
-        live = taken.live
-        if taken.columns is not None:
-            values, live = taken.count, dict(zip(taken.columns, restore(taken.packed), strict=True))
         return Items(
-            values,
+            taken.fields or msgspec.Raw(taken.packed),
             spec.snapshot_accessors,
             spec.defaults,
-            live,
+            taken.live,
             taken.ordinals,
             likely,
             are_records=taken.are_records,
+            picked=taken.picked,
         )
 
     try:
@@ -198,7 +196,8 @@ def _add_candidates(
     event["capture"] = capture
     if len(kept):
         columns_sent = {
-            name: column.raw if isinstance(column, Packed) else column for name, column in kept.values.items()
+            name: column.raw() if isinstance(column, (FieldColumns, Packed)) else column
+            for name, column in kept.values.items()
         }
         event["columns"] = {"candidate_id": kept.candidate_id, **columns_sent}
 

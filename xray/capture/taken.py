@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xray.capture.fields import FieldColumns
 from xray.capture.snapshot import recycle
 
 _EMPTY = b"\x90"
@@ -13,23 +14,23 @@ _EMPTY = b"\x90"
 class Taken:
     """One list of candidates as it was taken: their bytes, and what the bytes do not hold or are slow to give.
 
-    ``packed`` is the msgpack of the list; or, where only fields of its ``count`` candidates were taken, of their
-    ``columns``. ``are_records`` says that all candidates are known to be dicts; ``live`` has the values of fields that
-    were read from the live candidates, ``ordinals`` a number for each candidate by identity, ``facts`` what is worth
-    saying about the list.
+    ``packed`` is the msgpack of the list. Of dicts there may be the columns of their ``fields`` in its place, or only
+    what a summary needs of them: ``picked``, the columns by the decorator's keywords. ``are_records`` says that all
+    candidates are known to be dicts; ``live`` has the values of fields that were read from the live candidates,
+    ``ordinals`` a number for each candidate by identity, ``facts`` what is worth saying about the list.
 
     Args:
         packed: The msgpack.
         are_records: Whether it is known to be of dicts.
     """
 
-    __slots__ = ("are_records", "columns", "count", "facts", "live", "ordinals", "packed")
+    __slots__ = ("are_records", "facts", "fields", "live", "ordinals", "packed", "picked")
 
     def __init__(self, packed: bytes | bytearray = _EMPTY, *, are_records: bool = False) -> None:
         self.packed = packed
         self.are_records = are_records
-        self.count = 0
-        self.columns: tuple[str, ...] | None = None
+        self.fields: FieldColumns | None = None
+        self.picked: FieldColumns | None = None
         self.live: dict[str, list[Any]] | None = None
         self.ordinals: list[int] | None = None
         self.facts: dict[str, Any] | None = None
@@ -43,6 +44,9 @@ class Taken:
     def size_bytes(self) -> int:
         """What it weighs in the buffer, about."""
         size = 100 + len(self.packed)
+        for columns in (self.fields, self.picked):
+            if columns is not None:
+                size += columns.size_bytes
         if self.ordinals is not None:
             size += 8 * len(self.ordinals)
         if self.live is not None:

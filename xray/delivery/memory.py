@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from xray.capture.fields import with_rows
 from xray.delivery.transport import SendResult, Transport
 
 
@@ -18,7 +19,8 @@ class MemoryTransport(Transport):
 
     def send(self, events: Sequence[dict[str, Any]]) -> SendResult:
         """Keep the events as the other side would read them."""
-        self.events.extend(msgspec.msgpack.decode(msgspec.msgpack.encode(list(events))))
+        for event in msgspec.msgpack.decode(msgspec.msgpack.encode(list(events))):
+            self.events.append(event | {"columns": with_rows(event["columns"])} if event.get("columns") else event)
         return SendResult("stored", {})
 
     def close(self) -> None:

@@ -364,7 +364,7 @@ def split_event(event: dict[str, Any], max_bytes: int) -> list[dict[str, Any]]:
     columns = event.get("columns")
     if event["type"] != "stage" or not columns:
         return [event]
-    columns = {name: _as_list(values) for name, values in columns.items()}
+    columns = {name: _cuttable(values) for name, values in columns.items()}
     size = len(msgspec.msgpack.encode(columns))
     count = len(columns["candidate_id"])
     if size <= max_bytes or count < 2:
@@ -372,13 +372,19 @@ def split_event(event: dict[str, Any], max_bytes: int) -> list[dict[str, Any]]:
     step = max(1, count * max_bytes // (size + 1))
     parts = [{name: value for name, value in event.items() if name != "columns"}]
     for start in range(0, count, step):
-        part = {name: values[start : start + step] for name, values in columns.items()}
+        part = {name: _cut(values, slice(start, start + step)) for name, values in columns.items()}
         parts.append({"type": "candidates", "id": event["id"], "run": event["run"], "from_seq": start, "columns": part})
     return parts
 
 
-def _as_list(values: list[Any] | msgspec.Raw) -> list[Any]:
-    """A column that is still msgpack as a list of pieces that are."""
+def _cuttable(values: Any) -> Any:
+    """A column that is still msgpack as a list of pieces that are; of one by field each field's."""
+    if isinstance(values, dict):
+        return {name: _cuttable(field) for name, field in values.items()}
     if isinstance(values, msgspec.Raw):
         return msgspec.msgpack.decode(values, type=list[msgspec.Raw])
     return values
+
+
+def _cut(values: Any, part: slice) -> Any:
+    return {name: field[part] for name, field in values.items()} if isinstance(values, dict) else values[part]
