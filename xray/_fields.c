@@ -187,6 +187,19 @@ write_record(Column *columns, PyObject *record, PyObject *names)
     return TAKEN;
 }
 
+/* Room for values that are about as long as the first: growing a column step by step is what would take time. */
+static int
+make_room_for_all(Column *columns, Py_ssize_t count, Py_ssize_t rows)
+{
+    for (Py_ssize_t place = 0; place < count; place++) {
+        Py_ssize_t each = columns[place].used - 5;
+        if (each < 1024 && make_room(&columns[place], rows * (each + each / 8 + 1)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int
 write_records(Column *columns, PyObject *records, PyObject *names, int all_fields)
 {
@@ -202,6 +215,9 @@ write_records(Column *columns, PyObject *records, PyObject *names, int all_field
         if (outcome != TAKEN) {
             return outcome;
         }
+        if (row == 0 && make_room_for_all(columns, PyTuple_GET_SIZE(names), PySequence_Fast_GET_SIZE(records)) < 0) {
+            return FAILED;
+        }
     }
     return TAKEN;
 }
@@ -210,7 +226,7 @@ static int
 begin_columns(Column *columns, Py_ssize_t count, Py_ssize_t rows)
 {
     for (Py_ssize_t place = 0; place < count; place++) {
-        columns[place].bytes = PyBytes_FromStringAndSize(NULL, 5 + 9 * rows);
+        columns[place].bytes = PyBytes_FromStringAndSize(NULL, 64);
         if (columns[place].bytes == NULL) {
             return -1;
         }

@@ -90,6 +90,8 @@ class Alignment:
     def __init__(self, inputs: Items | None, outputs: Items) -> None:
         self.inputs = inputs
         self.outputs = outputs
+        if inputs is not None:
+            outputs.compare(inputs)
         self.facts: dict[str, Any] = {"id_from": (inputs or outputs).id_from}
         known = [] if inputs is None else inputs.ids
         self.output_of: list[int | None] = [None] * len(known)
@@ -184,7 +186,7 @@ class Alignment:
         if self._one_to_one and not added:
             returned: Sequence[Any] = went
             if isinstance(came, FieldColumns) and isinstance(went, FieldColumns):
-                returned = went.without_equal(came)
+                returned = went.changed()
             elif isinstance(came, Packed) and isinstance(went, Packed) and came.is_equal(went):
                 returned = []
             return {"data": data, "returned": returned}

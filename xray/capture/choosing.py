@@ -232,9 +232,15 @@ RULES: dict[str, Callable[[_View, Part, Random], Iterable[int]]] = {
 """Each strategy's name and the positions that it chooses, which may repeat; its ``n`` is above 0 and below the size."""
 
 
+_NO_NUMBERS = frozenset({str, bool, type(None)})
+
+
 def _numbers(values: list[Any]) -> list[float | None] | None:
     """The finite numbers among values and None for everything else; None where there is no number at all."""
-    if set(map(type, values)) == {float} and all(map(math.isfinite, values)):
+    kinds = set(map(type, values))
+    if kinds <= _NO_NUMBERS:
+        return None
+    if kinds == {float} and all(map(math.isfinite, values)):
         return values
     numbers = [_number(value) for value in values]
     return None if numbers.count(None) == len(numbers) else numbers

@@ -48,6 +48,7 @@ class FieldColumns(Sequence[Any]):
         self.packed = dict(zip(names, packed, strict=True))
         self._count = count
         self._columns: dict[str, list[Any]] = {}
+        self._same: dict[str, FieldColumns] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -69,11 +70,12 @@ class FieldColumns(Sequence[Any]):
 
     def column(self, name: str) -> list[Any] | None:
         """The values of a field as plain JSON; None where there is no such field."""
+        if name in self._same:
+            return self._same[name].column(name)
         found = self._columns.get(name)
         if found is None and name in self.packed:
             found = msgspec.msgpack.decode(self.packed[name])
-            kinds = set(map(type, found))
-            if not (kinds <= _PLAIN_TYPES or (kinds <= {float, type(None)} and all(map(_is_finite, found)))):
+            if not _is_plain(found):
                 found = to_json(found)
             self._columns[name] = found
         return found
@@ -83,18 +85,32 @@ class FieldColumns(Sequence[Any]):
         """The candidates one by one, as plain JSON."""
         return rows_of({to_json(name): self.column(name) or [] for name in self.packed}, self._count)
 
-    def without_equal(self, other: FieldColumns) -> FieldColumns:
-        """The fields that are not the very same, for every candidate, in another list of as many."""
-        different = {name: packed for name, packed in self.packed.items() if other.packed.get(name) != packed}
-        return FieldColumns(tuple(different), tuple(different.values()), self._count)
+    def picked(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """The candidates at these places."""
+        columns = {to_json(name): self.column(name) or [] for name in self.packed}
+        return [{name: values[place] for name, values in columns.items()} for place in places]
+
+    def compare(self, other: FieldColumns) -> None:
+        """Find the fields that are the very same, for every candidate, in another list; they are decoded once only."""
+        self._same = {name: other for name, packed in self.packed.items() if other.packed.get(name) == packed}
+
+    def changed(self) -> FieldColumns:
+        """The fields that are not the very same in the list that this one was compared with."""
+        changed = {name: packed for name, packed in self.packed.items() if name not in self._same}
+        return FieldColumns(tuple(changed), tuple(changed.values()), self._count)
 
     def raw(self) -> dict[str, msgspec.Raw]:
         """The columns as they go on the wire."""
         return {name: msgspec.Raw(packed) for name, packed in self.packed.items()}
 
 
-def _is_finite(value: float | None) -> bool:
-    return value is None or math.isfinite(value)
+def _is_plain(values: list[Any]) -> bool:
+    """Whether values that msgpack holds are JSON as they are."""
+    kinds = set(map(type, values))
+    if kinds <= _PLAIN_TYPES:
+        return True
+    # The sum of finite numbers is finite, or they are so large that a closer look is no matter.
+    return kinds <= {float, type(None)} and math.isfinite(sum(filter(None, values)))
 
 
 BY_FIELD = ("data", "output", "returned")

@@ -166,6 +166,11 @@ class Items:
         """Whether every candidate is a record that was not decoded."""
         return self._by_field is not None or (self._packed is not None and self.are_records)
 
+    def compare(self, other: Items) -> None:
+        """Find out what is the very same in both, so that it is looked at once only."""
+        if self._by_field is not None and other._by_field is not None and self is not other:
+            self._by_field.compare(other._by_field)
+
     def read(self, field: str) -> list[Any] | None:
         """The values of a field, with None where a candidate has none.
 

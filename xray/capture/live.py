@@ -24,7 +24,6 @@ from xray.capture.accessors import (
     reads_from_snapshot,
     row_id,
 )
-from xray.capture.fields import FieldColumns
 from xray.capture.guarded import taken_plainly
 from xray.capture.snapshot import plain, snapshot
 from xray.capture.taken import Taken
@@ -108,7 +107,7 @@ def _take_fields(
     if packed is None:
         return None
     taken = Taken(are_records=True)
-    taken.fields = FieldColumns(names, packed, count)
+    taken.fields = names, packed, count
     return taken
 
 
@@ -131,7 +130,7 @@ def _pick(items: Sequence[Any], first: dict[str, Any], spec: StageSpec, fields: 
         # Some candidate is no dict, or has no such field, or the field is no plain name: the worker will see.
         return None
     taken = Taken(are_records=True)
-    taken.picked = FieldColumns(tuple(names), packed, len(items))
+    taken.picked = tuple(names), packed, len(items)
     return taken
 
 

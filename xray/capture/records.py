@@ -119,14 +119,14 @@ def _extract(stage: ActiveStage, facts: dict[str, Any]) -> Columns:
     def items(taken: Taken, likely: Iterable[str]) -> Items:
         facts.update(taken.facts or {})
         return Items(
-            taken.fields or msgspec.Raw(taken.packed),
+            msgspec.Raw(taken.packed) if taken.fields is None else FieldColumns(*taken.fields),
             spec.snapshot_accessors,
             spec.defaults,
             taken.live,
             taken.ordinals,
             likely,
             are_records=taken.are_records,
-            picked=taken.picked,
+            picked=None if taken.picked is None else FieldColumns(*taken.picked),
         )
 
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from xray.capture.fields import FieldColumns
 from xray.capture.snapshot import recycle
 
 _EMPTY = b"\x90"
 """The msgpack of an empty list."""
+
+ByField = tuple[tuple[str, ...], list[bytes], int]
+"""What the worker makes a ``xray.capture.fields.FieldColumns`` of: names, columns, how many candidates."""
 
 
 class Taken:
@@ -29,8 +31,8 @@ class Taken:
     def __init__(self, packed: bytes | bytearray = _EMPTY, *, are_records: bool = False) -> None:
         self.packed = packed
         self.are_records = are_records
-        self.fields: FieldColumns | None = None
-        self.picked: FieldColumns | None = None
+        self.fields: ByField | None = None
+        self.picked: ByField | None = None
         self.live: dict[str, list[Any]] | None = None
         self.ordinals: list[int] | None = None
         self.facts: dict[str, Any] | None = None
@@ -44,9 +46,9 @@ class Taken:
     def size_bytes(self) -> int:
         """What it weighs in the buffer, about."""
         size = 100 + len(self.packed)
-        for columns in (self.fields, self.picked):
-            if columns is not None:
-                size += columns.size_bytes
+        by_field = self.fields or self.picked
+        if by_field is not None:
+            size += sum(map(len, by_field[1]))
         if self.ordinals is not None:
             size += 8 * len(self.ordinals)
         if self.live is not None:

@@ -104,7 +104,8 @@ class Worker:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._condition = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._condition = threading.Condition(self._lock)
         self._waiting: collections.deque[Record] = collections.deque()
         self._bytes = 0
         self._in_flight = 0
@@ -129,17 +130,19 @@ class Worker:
     def submit(self, record: Record) -> bool:
         """Take a record; False, counted, where there is no room."""
         size = record.size_bytes
-        with self._condition:
+        with self._lock:  # the condition's own, without the condition's detours
+            waiting = self._waiting
             self._recorded += 1
-            if self._stopping or len(self._waiting) >= self._max_records or self._bytes + size > self._max_bytes:
+            if self._stopping or len(waiting) >= self._max_records or self._bytes + size > self._max_bytes:
                 self._dropped["after_shutdown" if self._stopping else "buffer_full"] += 1
                 return False
-            self._waiting.append(record)
+            waiting.append(record)
             self._bytes += size
-            if self._thread is None or not self._thread.is_alive():
-                self._start()
-            elif len(self._waiting) == 1 or self._bytes >= self._batch_bytes:
-                self._condition.notify_all()
+            if len(waiting) == 1 or self._bytes >= self._batch_bytes:
+                if self._thread is None or not self._thread.is_alive():
+                    self._start()
+                else:
+                    self._condition.notify_all()
         return True
 
     def flush(self, timeout_s: float) -> bool:

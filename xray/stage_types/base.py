@@ -112,7 +112,7 @@ class Columns:
         """The candidates at these places, in that order, with the same facts."""
         return Columns(
             [self.candidate_id[place] for place in places],
-            {name: [values[place] for place in places] for name, values in self.values.items()},
+            {name: _picked(values, places) for name, values in self.values.items()},
             self.facts,
         )
 
@@ -125,6 +125,13 @@ class Columns:
             {name: [row.get(name) for row in rows] for name in names},
             dict(facts or {}),
         )
+
+
+def _picked(values: Any, places: Sequence[int]) -> list[Any]:
+    # Candidates that are kept by field need not all be put together for the sake of a few.
+    pick = getattr(values, "picked", None)
+    found: list[Any] = [values[place] for place in places] if pick is None else pick(places)
+    return found
 
 
 class StageType:
