@@ -9,6 +9,8 @@
 #include <Python.h>
 #include <string.h>
 
+#define MAX_DEPTH 8 /* of lists and dicts in one another; a cycle ends there too */
+
 enum { TAKEN = 0, NOT_OURS = 1, FAILED = -1 };
 
 /* A column under way: a bytes object that is written into before anybody else sees it. */
@@ -129,7 +131,58 @@ write_integer(Column *column, PyObject *value)
 }
 
 static int
-write_value(Column *column, PyObject *value)
+write_head(Column *column, Py_ssize_t size, unsigned char small, unsigned char large)
+{
+    if (size > 0x7fffffff) {
+        return NOT_OURS;
+    }
+    if (make_room(column, 5) < 0) {
+        return FAILED;
+    }
+    unsigned char *to = (unsigned char *)PyBytes_AS_STRING(column->bytes) + column->used;
+    if (size < 16) {
+        to[0] = (unsigned char)(small | size);
+        column->used += 1;
+    }
+    else {
+        to[0] = large;
+        write_number(to + 1, (unsigned long long)size, 4);
+        column->used += 5;
+    }
+    return TAKEN;
+}
+
+static int write_value(Column *column, PyObject *value, int depth);
+
+/* Nothing below runs code of the user, so that lists and dicts stay as they are while they are gone through. */
+static int
+write_list(Column *column, PyObject *values, int depth)
+{
+    Py_ssize_t size = PySequence_Fast_GET_SIZE(values);
+    int outcome = write_head(column, size, 0x90, 0xdd);
+    for (Py_ssize_t place = 0; outcome == TAKEN && place < size; place++) {
+        outcome = write_value(column, PySequence_Fast_GET_ITEM(values, place), depth + 1);
+    }
+    return outcome;
+}
+
+static int
+write_dict(Column *column, PyObject *values, int depth)
+{
+    Py_ssize_t position = 0;
+    PyObject *key, *value;
+    int outcome = write_head(column, PyDict_GET_SIZE(values), 0x80, 0xdf);
+    while (outcome == TAKEN && PyDict_Next(values, &position, &key, &value)) {
+        outcome = PyUnicode_CheckExact(key) ? write_text(column, key) : NOT_OURS;
+        if (outcome == TAKEN) {
+            outcome = write_value(column, value, depth + 1);
+        }
+    }
+    return outcome;
+}
+
+static int
+write_value(Column *column, PyObject *value, int depth)
 {
     if (PyUnicode_CheckExact(value)) {
         return write_text(column, value);
@@ -158,6 +211,14 @@ write_value(Column *column, PyObject *value)
             (char)(value == Py_None ? 0xc0 : value == Py_True ? 0xc3 : 0xc2);
         return TAKEN;
     }
+    if (depth < MAX_DEPTH) {
+        if (PyList_CheckExact(value) || PyTuple_CheckExact(value)) {
+            return write_list(column, value, depth);
+        }
+        if (PyDict_CheckExact(value)) {
+            return write_dict(column, value, depth);
+        }
+    }
     return NOT_OURS;
 }
 
@@ -179,7 +240,7 @@ write_record(Column *columns, PyObject *record, PyObject *names)
                 return PyErr_Occurred() ? FAILED : NOT_OURS;
             }
         }
-        int outcome = write_value(&columns[place], value);
+        int outcome = write_value(&columns[place], value, 0);
         if (outcome != TAKEN) {
             return outcome;
         }
@@ -265,7 +326,8 @@ PyDoc_STRVAR(take_doc,
 "    all_fields: Whether no record may have other fields.\n\n"
 "Returns:\n"
 "    For each name the msgpack array of the records' values; None where a record is no dict or has not these fields,\n"
-"    a name is no str, or a value is none of str, int of 64 bits, float, bool and None.\n");
+"    a name is no str, or a value is none of str, int of 64 bits, float, bool and None, nor a list, tuple or dict of\n"
+"    such, eight deep at most.\n");
 
 static PyObject *
 take(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)

@@ -25,12 +25,18 @@ take = fields.take_compiled
 if take is None:
     pytest.skip("xray._fields is not built: there was no compiler", allow_module_level=True)
 
-values = st.one_of(
+plain_values = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
     st.floats(),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+values = st.recursive(
+    plain_values,
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(texts, inner, max_size=20),
+    max_leaves=20,
 )
 
 
@@ -39,10 +45,14 @@ def decoded(columns: list[bytes]) -> list[list[Any]]:
 
 
 def alike(a: Any, b: Any) -> bool:
+    if isinstance(a, list):
+        return type(b) in (list, tuple) and len(a) == len(b) and all(map(alike, a, b))
+    if isinstance(a, dict):
+        return type(b) is dict and list(a) == list(b) and all(map(alike, a.values(), b.values()))
     return type(a) is type(b) and (a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), st.lists(st.text(max_size=10), unique=True, max_size=6), st.integers(0, 40), st.booleans())
 def test_what_is_taken_is_what_is_there(data: st.DataObject, names: list[str], count: int, as_tuple: bool) -> None:
     """Every value of every field comes back with its type, whatever order each dict has its fields in."""
@@ -74,21 +84,36 @@ def test_texts_of_any_length_and_width(size: int, letter: str) -> None:
     assert decoded(take([{"t": text}], ("t",), True)) == [[text]]
 
 
+def deep(levels: int) -> Any:
+    return [deep(levels - 1)] if levels else 1
+
+
+def test_lists_and_dicts_within_candidates() -> None:
+    """Tags, embeddings and objects within candidates are taken, as deep as is usual."""
+    record = {"tags": ["a", "b"], "at": (1.5, 2.5), "seller": {"id": 7, "names": [{"de": "x"}]}, "deep": deep(8)}
+    columns = decoded(take([record] * 3, tuple(record), True))
+    assert [column[2] for column in columns] == [["a", "b"], [1.5, 2.5], {"id": 7, "names": [{"de": "x"}]}, deep(8)]
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    assert take([{"a": cycle}], ("a",), True) is None
+
+
+class Dict(dict[str, Any]):
+    pass
+
+
 class Text(str):
     __slots__ = ()
 
 
 @pytest.mark.parametrize(
-    "value", [2**63, -(2**63) - 1, "\ud800", b"x", [], {}, (), 1j, object(), Text("x"), float],
+    "value",
+    [2**63, -(2**63) - 1, "\ud800", b"x", 1j, object(), Text("x"), [b"x"], {"a": {1}}, {1: 2}, Dict(a=1), deep(9)],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_is_not_plain_is_left_alone(value: Any) -> None:
     """One value that is not plain, and the whole list is left to the general way."""
     assert take([{"v": 1}, {"v": value}], ("v",), True) is None
-
-
-class Dict(dict[str, Any]):
-    pass
 
 
 @pytest.mark.parametrize(

@@ -326,12 +326,14 @@ class Items:
 
     @staticmethod
     def _field(columns: FieldColumns, accessor: Accessor) -> list[Any]:
+        found = None
         if isinstance(accessor, str):
-            found = columns.column(accessor)
-            if found is not None:
-                return found
-        # What is by field has no fields within fields: a path reads nothing.
-        return [None] * len(columns)
+            head, _, rest = accessor.partition(".")
+            found = columns.column(head)
+            if found is not None and rest:
+                reader = compile_accessor(rest)
+                found = [None if (value := reader(each)) is MISSING else value for each in found]
+        return [None] * len(columns) if found is None else found
 
     @property
     def are_records(self) -> bool:
