@@ -6,24 +6,22 @@ and can be asked about. Importing this package starts nothing and loads nothing 
 
 from xray.blocks import run
 from xray.capture.policy import RunOutcome
-from xray.decorators import (
-    entrypoint,
-    filtering_stage,
-    generation_stage,
-    pipeline,
-    ranking_stage,
-    raw_stage,
-    retrieval_stage,
-    scoring_stage,
-    selection_stage,
-    stage,
-)
+from xray.decorators import entrypoint, pipeline, stage
 from xray.exceptions import XRayError
 from xray.hand_built import Run, Stage
 from xray.hookspecs import hookimpl
 from xray.inside import accept, current_stage, llm, note, propagate, reject, score
 from xray.markers import Candidates, RawInput
 from xray.runtime import configure, flush, stats
+from xray.stage_decorators import (
+    filtering_stage,
+    generation_stage,
+    ranking_stage,
+    raw_stage,
+    retrieval_stage,
+    scoring_stage,
+    selection_stage,
+)
 
 __all__ = [
     "Candidates",
