@@ -129,6 +129,21 @@ def test_what_is_not_certain_is_passed_over(annotation: Any):
     assert decorated([]) == []
 
 
+def test_a_field_that_there_is_not_is_said_and_the_function_runs_untouched(caplog: pytest.LogCaptureFixture):
+    """A keyword that no field has is a mistake like any other: refused when strict, else one warning."""
+
+    def judge(pool: list[Any]) -> list[Any]:
+        return pool
+
+    with pytest.raises(DecoratorError, match=r"has no field 'pased'") as caught:
+        xray.filtering_stage("judge", pased="ok")(judge)  # type: ignore[call-overload]
+    assert "did you mean 'passed'" in str(caught.value).lower()
+    xray.configure(strict=False)
+    with caplog.at_level(logging.WARNING, "xray"):
+        assert xray.filtering_stage("judge", pased="ok")(judge) is judge  # type: ignore[call-overload]
+    assert len(caplog.records) == 1
+
+
 def test_paths_properties_and_callables():
     """A path is followed as far as it is typed; a property is a name; a callable is not looked into."""
 
