@@ -19,7 +19,9 @@ import xray
 from tests.sdk.recording import columns_of, recording
 from xray.capture import fields
 from xray.capture.fields import FieldColumns, rows_of
+from xray.capture.redact import Redactor
 from xray.capture.snapshot import to_json
+from xray.stage_types.base import Columns
 
 take = fields.take_compiled
 if take is None:
@@ -258,3 +260,24 @@ def test_it_is_built_where_there_is_a_compiler() -> None:
     """A machine with a compiler has it: its absence would only show as slowness."""
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     assert shutil.which(compiler) is None or fields.take_compiled is not None
+
+
+RULES = ("price", "user.email", "re:a", "re:^b+$", "3", ["name", "re:[xy]"], lambda path, value: f"{path}={value}")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from(["price", "user", "name", "a key", "3", "b"]), unique=True, min_size=1),
+    st.sampled_from(RULES),
+    st.data(),
+)
+def test_redaction_by_field_is_redaction_one_by_one(names: list[str], rule: Any, data: st.DataObject) -> None:
+    """Names, patterns and callables do the same to candidates that are kept by field."""
+    inner = st.sampled_from([None, 1, 2.5, True, "abba", "b", "", ["a", {"email": "x"}], {"email": "a", "b": "y"}])
+    records = [{name: data.draw(inner) for name in names} for _ in range(4)]
+    columns = FieldColumns(names, take(records, tuple(names), True), 4)
+    ids = ["1", "2", "3", "4"]
+    by_field, one_by_one = (
+        Redactor(rule).apply_columns(Columns(ids, {"data": values})).values["data"] for values in (columns, records)
+    )
+    assert list(by_field) == one_by_one

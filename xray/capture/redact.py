@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from xray.capture.fields import FieldColumns
 from xray.capture.snapshot import to_json
 from xray.exceptions import ConfigurationError
 from xray.stage_types.base import Columns
@@ -118,9 +119,11 @@ class Redactor:
         Args:
             columns: The candidates; they are not changed.
         """
-        redacted = {}
+        redacted: dict[str, Any] = {}
         for name, values in columns.values.items():
-            if name in _STAY or (self._unchanged.issuperset(map(type, values)) and not self._takes(name)):
+            if isinstance(values, FieldColumns) and not self._takes(name):
+                redacted[name] = self._apply_to_fields(values, name)
+            elif name in _STAY or (self._unchanged.issuperset(map(type, values)) and not self._takes(name)):
                 redacted[name] = list(values)
             elif self._takes(name):
                 redacted[name] = [None if value is None else REDACTED for value in values]
@@ -268,6 +271,24 @@ class Redactor:
         if plan.renamed:
             return {plan.renamed.get(key, key): item for key, item in result.items()}
         return result
+
+    def _apply_to_fields(self, fields: FieldColumns, path: str) -> FieldColumns:
+        """Redact candidates that are kept by field: a field that no rule concerns is not even decoded again."""
+        above = _named((path,))
+        plan = self._plan(above, tuple(fields.packed))
+        packed: dict[str, bytes] = {}
+        for key, given in fields.packed.items():
+            shown = plan.renamed.get(key, key)
+            if key in plan.matched:
+                packed[shown] = msgspec.msgpack.encode([REDACTED] * len(fields))
+                continue
+            values = fields.column(key) or []
+            if self._unchanged.issuperset(map(type, values)):
+                packed[shown] = given
+            else:
+                under, keys = f"{path}.{key}", (*above, key)
+                packed[shown] = msgspec.msgpack.encode([self._apply_safely(value, under, keys) for value in values])
+        return FieldColumns(tuple(packed), tuple(packed.values()), len(fields))
 
     def _plan(self, above: tuple[str, ...], keys: tuple[Any, ...]) -> _Plan:
         renamed: dict[Any, str] = {}
