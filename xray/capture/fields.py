@@ -10,7 +10,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
@@ -35,7 +35,14 @@ take_compiled: Take | None = _compiled()
 """Takes fields as columns of msgpack; None where it was not built. See ``xray/_fields.c`` for what it takes."""
 
 
-class FieldColumns(Sequence[Any]):
+if TYPE_CHECKING:
+    Lazy = Sequence[Any]
+else:
+    # Abstract base classes make every ``isinstance`` a call of Python code, and these are asked for at every stage.
+    Lazy = object
+
+
+class FieldColumns(Lazy):
     """Candidates as the columns of their fields, which are still msgpack.
 
     Args:

@@ -27,7 +27,7 @@ from xray.capture.accessors import (
     infer_id_name,
     row_id,
 )
-from xray.capture.fields import FieldColumns
+from xray.capture.fields import FieldColumns, Lazy
 from xray.capture.snapshot import restore, to_json
 
 MAX_ID_CHARS = 500
@@ -38,7 +38,7 @@ _PLAIN_TYPES = frozenset({str, int, bool, type(None)})
 _FIXED_TYPES = _PLAIN_TYPES | {float, Missing}
 
 
-class Packed(Sequence[Any]):
+class Packed(Lazy):
     """A list of candidates that is still msgpack: it goes on as it is, and is cut into pieces only if somebody looks.
 
     Args:
@@ -99,7 +99,8 @@ class Items:
         defaults: Field name → the accessors that are tried, in order, where the decorator was given none.
         live: Field name → values that had to be read from the live objects on the caller's thread.
         ordinals: A number for each candidate by object identity, where there is no id to read.
-        likely: The fields that will be asked for, so that one pass reads them all; any other costs a pass of its own.
+        likely: The names of the candidates' own fields that will be asked for, so that one pass reads them all; any
+            other costs a pass of its own.
         are_records: Whether every candidate is known to have been a dict.
         picked: The columns of some fields, by the decorator's keywords, where only these were taken; ``values`` then
             says nothing.
@@ -349,17 +350,11 @@ class Items:
         """The fields that are likely to be asked for, by name; None where the candidates are no records."""
         if self._packed is None:
             return None
-        wanted: list[str] = []
-        for field in ("id", *self._likely):
-            if field in self._live:
-                continue
-            given = self._accessors.get(field)
-            tried = self._defaults.get(field, ()) if given is None else (given,)
-            wanted += [name for name in tried if isinstance(name, str)]
-        if self._known_records and not wanted:
+        names = tuple(self._likely)
+        if self._known_records and not names:
             return {}
         try:
-            return _read_fields(self._packed, tuple(sorted({name.partition(".")[0] for name in wanted})))
+            return _read_fields(self._packed, names)
         except msgspec.ValidationError:
             return None
 

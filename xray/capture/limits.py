@@ -84,6 +84,25 @@ class Limited:
     kept: Sequence[int]
 
 
+def surely_within(columns: Columns, limits: Limits, snapshot_bytes: int) -> bool:
+    """Whether candidates that were made of a small snapshot are within every limit, without measuring them.
+
+    Args:
+        columns: Columns that a built-in stage type made.
+        limits: The limits.
+        snapshot_bytes: What they were made of.
+    """
+    return (
+        len(columns) <= limits.max_candidates
+        and snapshot_bytes * _MOST_GROWTH <= min(limits.max_value_bytes, limits.max_stage_bytes)
+        and (snapshot_bytes <= limits.max_text_chars or "reason_text" not in columns.values)
+    )
+
+
+_MOST_GROWTH = 32
+"""A byte of a snapshot may become a marker or a word, as many bytes at the most."""
+
+
 def apply_limits(columns: Columns, limits: Limits, seed: int) -> Limited:
     """Hold the candidates of a stage to the limits.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from xray.capture.call import StageCall
 from xray.capture.fields import FieldColumns
 from xray.capture.inside import Inside
 from xray.capture.items import Items, Packed
-from xray.capture.limits import apply_limits, limit_value
+from xray.capture.limits import apply_limits, limit_value, surely_within
 from xray.capture.policy import Policy
 from xray.capture.snapshot import restore, to_json
 from xray.plugins import BUILT_IN, installed
@@ -94,7 +93,7 @@ def stage_event(stage: ActiveStage) -> dict[str, Any]:
     for field, packed in (("input", stage.came), ("output", stage.went)):
         if packed is not None and field not in event:
             event[field] = _value(packed, field, policy, markers)
-    _add_candidates(event, columns, spec.stage_type, policy, markers)
+    _add_candidates(event, columns, spec.stage_type, policy, markers, stage.size_bytes)
     if facts:
         event["facts"] = _redacted(facts, "facts", policy)
     return event
@@ -116,7 +115,7 @@ def _value(packed: bytes | bytearray, path: str, policy: Policy, markers: list[d
 def _extract(stage: ActiveStage, facts: dict[str, Any]) -> Columns:
     spec = stage.spec
 
-    def items(taken: Taken, likely: Iterable[str]) -> Items:
+    def items(taken: Taken, fields: tuple[str, ...]) -> Items:
         facts.update(taken.facts or {})
         return Items(
             msgspec.Raw(taken.packed) if taken.fields is None else FieldColumns(*taken.fields),
@@ -124,7 +123,7 @@ def _extract(stage: ActiveStage, facts: dict[str, Any]) -> Columns:
             spec.defaults,
             taken.live,
             taken.ordinals,
-            likely,
+            spec.names_of(fields, taken.live or ()),
             are_records=taken.are_records,
             picked=None if taken.picked is None else FieldColumns(*taken.picked),
         )
@@ -155,6 +154,7 @@ def _add_candidates(
     stage_type: StageType,
     policy: Policy,
     markers: list[dict[str, Any]],
+    snapshot_bytes: int,
 ) -> None:
     """Add the candidates that are kept, and the metrics where the service could not compute them from those."""
     seen = len(columns)
@@ -174,7 +174,7 @@ def _add_candidates(
         # Seeded by the stage, so that the same record gives the same sample when it is made into an event again.
         kept = columns.picked(choose(policy.capture.strategy, columns, _seed(event["id"])))
         reason = str(policy.capture.strategy)
-    if len(kept):
+    if len(kept) and (own_type or not surely_within(kept, policy.limits, snapshot_bytes)):
         limited = apply_limits(kept, policy.limits, _seed(event["id"]))
         kept = limited.columns
         markers += limited.markers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from xray.capture.accessors import Accessor
@@ -56,6 +56,7 @@ class StageSpec:
         )
         self.plan_cache: dict[type, Any] = {}
         self._policy: tuple[Policy, Policy] | None = None
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         given_id = accessors.get("id")
         self.id_name = given_id if isinstance(given_id, str) and "." not in given_id else None
         self.reads_dicts = (given_id is None or self.id_name is not None) and not any(map(callable, accessors.values()))
@@ -67,6 +68,20 @@ class StageSpec:
         found = stage_type.candidates_in(probe) if type(stage_type).__module__ in BUILT_IN else ()
         self.lists_are_candidates = len(found) == 1 and found[0] is probe
         """Whether a list that is returned is known to be the candidates; else the stage type is asked each time."""
+
+    def names_of(self, fields: tuple[str, ...], live: Collection[str]) -> tuple[str, ...]:
+        """The names under which candidates have these fields and their ids, those left out that were read live."""
+        known = None if live else self._names.get(fields)
+        if known is None:
+            wanted: set[str] = set()
+            for field in {"id", *fields} - set(live):
+                given = self.accessors.get(field)
+                tried = self.defaults.get(field, ()) if given is None else (given,)
+                wanted |= {name.partition(".")[0] for name in tried if isinstance(name, str)}
+            known = tuple(sorted(wanted))
+            if not live:
+                self._names[fields] = known
+        return known
 
     def policy_under(self, policy: Policy) -> Policy:
         """What is kept of the stage in a run of that policy; worked out once for each."""
