@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from xray.capture import wrapping
+from xray.capture import propagated
 from xray.capture.stage import ActiveStage
 from xray.context import current
 
@@ -97,8 +97,8 @@ def propagate(function: F) -> F:
     alone, and any other stage to a run of its own.
 
     Args:
-        function: What the other thread will run, plain or a coroutine function:
+        function: What the other thread will run: plain, a coroutine function, or a generator of either kind:
             ``pool.map(xray.propagate(judge), candidates)``.
     """
-    inside: F = wrapping.propagate(function)  # type: ignore[assignment]
+    inside: F = propagated.propagate(function)  # type: ignore[assignment]
     return inside

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -143,6 +143,53 @@ def test_a_pool_with_propagate():
     assert sorted((stage["run"]["label"], stage["path"]) for stage in recorded.stages) == [
         ("even", "even"), ("shop", "outer"), ("shop", "outer/even"), ("shop", "outer/even#2"), ("shop", "outer/even#3"),
     ]  # fmt: skip
+
+
+def test_generators_with_propagate():
+    """Generators of both kinds run in the place that was taken along, at each step; their consumer never is in it."""
+
+    def some(numbers: list[int]) -> Iterator[Any]:
+        told = []
+        try:
+            for number in numbers:
+                answer = yield even([number])
+                told += [answer]
+        except KeyError:
+            yield even([8])
+        return told
+
+    async def later(numbers: list[int]) -> AsyncIterator[Any]:
+        for number in numbers:
+            await asyncio.sleep(0)
+            yield even([number])
+
+    async def consume(inside: Any) -> list[Any]:
+        found = []
+        async for item in inside([1, 2]):
+            even([100])
+            found.append(item)
+        return found
+
+    def drive(inside: Any) -> list[Any]:
+        generator = inside([1, 2, 3])
+        found = [next(generator)]
+        even([100])
+        found += [generator.send("a"), generator.throw(KeyError("k"))]
+        with pytest.raises(StopIteration) as stop:
+            next(generator)
+        return [*found, stop.value.value]
+
+    with recording() as recorded, ThreadPoolExecutor(1) as pool:
+
+        def work() -> None:
+            assert pool.submit(drive, xray.propagate(some)).result() == [[], [2], [8], ["a"]]
+            inside = xray.propagate(later)
+            assert pool.submit(lambda: asyncio.run(consume(inside))).result() == [[], [2]]
+
+        Shop("a").run(lambda: Shop("b").outer(work))
+    paths = [(stage["run"]["label"], stage["path"]) for stage in recorded.stages]
+    assert paths.count(("even", "even")) == 3  # the consumers' own
+    assert sum(label == "shop" and path.startswith("outer/even") for label, path in paths) == 5
 
 
 def test_propagate_passes_exceptions_results_and_names():

@@ -12,7 +12,6 @@ from xray.capture.parameters import Parameters
 from xray.capture.run import PipelineSpec, begin_run, begin_stage
 from xray.capture.spec import StageSpec
 from xray.capture.yielded import Yielded
-from xray.context import current
 from xray.runtime import state
 
 Begin = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -158,7 +157,7 @@ def _wrap_async_generator(function: Callable[..., Any], begin: Begin) -> Callabl
                 if inner is None:
                     inner = function(*args, **kwargs)
                     args = kwargs = ()  # type: ignore[assignment] # as a plain generator, hold what its code holds
-                    step = _first_step(inner)
+                    step = first_step(inner)
                 elif thrown is None:
                     step = inner.asend(sent)
                 else:
@@ -190,7 +189,7 @@ def _wrap_async_generator(function: Callable[..., Any], begin: Begin) -> Callabl
     return record
 
 
-def _first_step(inner: Any) -> Any:
+def first_step(inner: Any) -> Any:
     """Begin an async generator that nobody else is to finish.
 
     The event loop closes the generators that it saw beginning. It sees the wrapper, which closes this one: seen too,
@@ -202,30 +201,3 @@ def _first_step(inner: Any) -> Any:
         return inner.__anext__()
     finally:
         sys.set_asyncgen_hooks(*hooks)
-
-
-def propagate(function: Callable[..., Any]) -> Callable[..., Any]:
-    """See :func:`xray.propagate`."""
-    here = current.get()
-
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def inside_async(*args: Any, **kwargs: Any) -> Any:
-            token = current.set(here)
-            try:
-                return await function(*args, **kwargs)
-            finally:
-                current.reset(token)
-
-        return inside_async
-
-    @functools.wraps(function)
-    def inside(*args: Any, **kwargs: Any) -> Any:
-        token = current.set(here)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            current.reset(token)
-
-    return inside
