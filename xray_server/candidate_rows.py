@@ -9,15 +9,18 @@ from typing import Any
 
 import msgspec
 
-from xray.capture.call import with_output
 from xray.exceptions import SchemaError, did_you_mean
 from xray.stage_types.base import CANDIDATE_COLUMNS, VERDICTS, Columns
-from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text, is_clean_list
+from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text, is_clean_list, is_clean_table
+from xray_server.tables import as_table, output_of
 
 ID_NAMES = ("candidate_id", "id")
 _COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_COMMON_COLUMNS = frozenset(CANDIDATE_COLUMNS)
 _RESERVED = frozenset({"seq", "stage_id", "stage_name", "stage_type", "run_id", "label"})
 """What an answer puts beside a candidate's own columns."""
+
+_ALL_VERDICTS = frozenset({*VERDICTS, None})
 
 _Place = Callable[[str, int], str]
 """Column and position → the path of the value in what was sent."""
@@ -95,6 +98,8 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
 
 
 def _check_name(name: Any, path: str, own_columns: Sequence[str] | None) -> None:
+    if name in _COMMON_COLUMNS:
+        return
     known = {*CANDIDATE_COLUMNS, *(own_columns or ())}
     if name in known:
         return
@@ -109,7 +114,8 @@ def _check_name(name: Any, path: str, own_columns: Sequence[str] | None) -> None
 
 def _checked(ids: list[Any], values: dict[str, list[Any]], place: _Place) -> Columns:
     checked = {name: _CHECKS.get(name, _json)(name, column, place) for name, column in values.items()}
-    return with_output(Columns(_words("candidate_id", ids, place, required=True), checked))
+    words = _words("candidate_id", ids, place, required=True)
+    return Columns(words, output_of(words, checked))
 
 
 def _words(name: str, values: list[Any], place: _Place, *, required: bool = False) -> list[Any]:
@@ -148,6 +154,8 @@ def _texts(_name: str, values: list[Any], _place: _Place) -> list[Any]:
 
 
 def _verdicts(name: str, values: list[Any], place: _Place) -> list[Any]:
+    if set(map(type, values)) <= {str, type(None)} and _ALL_VERDICTS.issuperset(values):
+        return values
     for position, value in enumerate(values):
         if value is not None and value not in VERDICTS:
             raise SchemaError(
@@ -191,11 +199,15 @@ def _objects(name: str, values: list[Any], place: _Place) -> list[Any]:
     return _json(name, values, place)
 
 
-def _json(_name: str, values: list[Any], _place: _Place) -> list[Any]:
+def _json(_name: str, values: list[Any], _place: _Place) -> Any:
+    """Any JSON; objects of one form become a table, which is what most candidates are."""
+    table = as_table(values)
+    if table is not None and is_clean_table(table, 1):
+        return table
     return values if is_clean_list(values) else [clean(value) for value in values]
 
 
-_CHECKS: dict[str, Callable[[str, list[Any], _Place], list[Any]]] = {
+_CHECKS: dict[str, Callable[[str, list[Any], _Place], Any]] = {
     "verdict": _verdicts,
     "reason_label": _words,
     "reason_text": _texts,

@@ -112,8 +112,12 @@ class Ingest:
 
     def _add(self, prepared: _Prepared, event: ValidEvent) -> None:
         batch, run, stage = prepared.batch, event.run, event.stage
-        prepared.sayings.setdefault(run["id"], set()).add(said(run))
-        merge_into(batch.runs.setdefault(run["id"], {}), run)
+        sayings = prepared.sayings.setdefault(run["id"], set())
+        saying = said(run)
+        if stage is None or saying not in sayings:
+            # The events of a run's stages mostly say the same of it.
+            sayings.add(saying)
+            merge_into(batch.runs.setdefault(run["id"], {}), run)
         if stage is None:
             return
         columns = event.columns or Columns([])
