@@ -90,9 +90,10 @@ class Ingest:
             prepared = await asyncio.to_thread(self._prepare, events, schema_version)
         else:
             prepared = self._prepare(events, schema_version)
-        await self._store.write(project, prepared.batch)
+        written = await self._store.write(project, prepared.batch)
+        new_runs = written.new_runs if written is not None else frozenset()
         # After the write: of two batches that come at once, at least the later one sees what both brought.
-        later = WriteBatch(stages=await self._run_fields.missing_copies(project, prepared.sayings))
+        later = WriteBatch(stages=await self._run_fields.missing_copies(project, prepared.sayings, new_runs))
         for stage_id, partial in (await self._remeasured(project, prepared.to_measure)).items():
             merge_into(later.stages.setdefault(stage_id, {}), partial)
         await self._store.write(project, later)

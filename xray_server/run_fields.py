@@ -7,7 +7,7 @@ run say different things, the stages written so far get what the run's document 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,14 +47,18 @@ class RunFields:
         self._store = store
         self._heard: OrderedDict[tuple[str, str], _Run] = OrderedDict()
 
-    async def missing_copies(self, project: str, sayings: Mapping[str, Iterable[Said]]) -> dict[str, Document]:
+    async def missing_copies(
+        self, project: str, sayings: Mapping[str, Iterable[Said]], new_runs: Container[str] = ()
+    ) -> dict[str, Document]:
         """The stages to correct, after events were written.
 
-        While all events of a run say the same, the store is asked about it once.
+        While all events of a run say the same, the store is asked about it once; of a run that these events made, not
+        even once.
 
         Args:
             project: The project.
             sayings: Run id → what the events say of that run.
+            new_runs: Runs of which there was nothing before these events.
 
         Returns:
             Stage id → a partial stage document.
@@ -67,6 +71,8 @@ class RunFields:
             run = self._heard.setdefault((project, run_id), _Run())
             self._heard.move_to_end((project, run_id))
             run.sayings.update(heard_now)
+            if run_id in new_runs and len(run.sayings) == 1:
+                run.is_checked = True
             if len(run.sayings) > 1 or not run.is_checked:
                 suspects[run_id] = run
         while len(self._heard) > MAX_REMEMBERED_RUNS:

@@ -38,6 +38,18 @@ class WriteBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What a write found out.
+
+    Args:
+        new_runs: Runs of the batch that were not there before it, and whose stages in the batch became visible no
+            later than they did. Nothing is known of the others.
+    """
+
+    new_runs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One document that a scan found.
 
@@ -114,12 +126,15 @@ class Store(ABC):
         """The store in a few words for people: ``kind``, ``location``, and what else is worth showing."""
 
     @abstractmethod
-    async def write(self, project: str, batch: WriteBatch) -> None:
+    async def write(self, project: str, batch: WriteBatch) -> Written | None:
         """Merge a batch; it is durable when this returns.
 
         Args:
             project: The project.
             batch: What to write. Of the documents, None values are ignored.
+
+        Returns:
+            What the store knows without looking for it, which saves the caller a look; None where it knows nothing.
 
         Raises:
             StoreError: Nothing of the batch, or only a part of it, was written; writing it again is safe.

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-import zstandard
 
 from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
 from xray_server.pages import CandidatePage
+from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor
+from xray_server.stores.sqlite.dictionaries import Kind as CompressedKind
+from xray_server.stores.sqlite.values import Storage, Words, id_text, id_value, word_expression
 
-COMPRESS_FROM_BYTES = 512
-"""JSON shorter than this is kept as it is: zstd saves little and a reader of the file can see it."""
+COMPRESS_FROM_BYTES = 64
+"""JSON shorter than this is kept as it is."""
 
-_COMPRESSED = frozenset({"error", "input", "output", "analysis", "metrics"})
+PAGE_BITS = 24
+"""A page's row is its stage's, shifted by as many bits, and its number in the stage."""
+
+_WORDS = frozenset({
+    "label", "version", "environment", "repository", "status", "completeness", "path", "name", "type",
+    "pipeline_label", "pipeline_version", "pipeline_environment",
+})  # fmt: skip
+"""Texts that repeat from row to row, and hence lie in the tables and indexes as numbers."""
+
+_IN_SQL = frozenset({"metadata", "tags"})
+"""JSON that conditions reach into."""
+
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
@@ -33,96 +47,151 @@ def from_json(text: str) -> Any:
     return _decode_json(text)
 
 
-@dataclass(frozen=True, slots=True)
+def _storage(name: str, kind: Kind) -> Storage:
+    if name == "pipeline_id":
+        return "own_id"
+    if kind == "id":
+        return "id"
+    if name in _WORDS:
+        return "word"
+    if kind in ("json", "strings"):
+        return "json" if name in _IN_SQL else "rest"
+    return "plain"
+
+
 class Table:
     """One of the two tables of documents.
 
     Args:
         name: The table's name.
-        kinds: Column → the kind of its values, in the order of the columns.
+        kinds: Field → the kind of its values.
         copied: Fields of ``pipeline`` that lie in columns of their own, named ``pipeline_…``.
     """
 
-    name: str
-    kinds: Mapping[str, Kind]
-    copied: tuple[str, ...] = ()
+    def __init__(self, name: str, kinds: Mapping[str, Kind], copied: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.copied = copied
+        self.kinds = dict(kinds)
+        self.storage: dict[str, Storage] = {field: _storage(field, kind) for field, kind in kinds.items()}
+        self.rest = tuple(field for field, storage in self.storage.items() if storage == "rest")
+        self.stored = (*(field for field, storage in self.storage.items() if storage != "rest"), "rest")
+        """The columns of a row, beside ``row`` and ``project``."""
+        self._plan = [(field, self.storage[field]) for field in self.stored[:-1]]
+        self._names = frozenset(self.kinds)
 
     def columns(self, alias: str = "") -> str:
-        """The columns as a select list."""
+        """The columns as a select list for :meth:`decode`."""
         prefix = f"{alias}." if alias else ""
-        return ", ".join(f'{prefix}"{name}"' for name in self.kinds)
+        quoted = {name: f'{prefix}"{name}"' for name in self.stored}
+        return ", ".join(
+            word_expression(quoted[name]) if self.storage.get(name) == "word" else quoted[name] for name in self.stored
+        )
 
-    def encode(self, document: Mapping[str, Any]) -> list[Any]:
-        """The values of the columns.
+    def encode(
+        self, document: Mapping[str, Any], words: Words, compress: Callable[[bytes], str | bytes]
+    ) -> list[Any]:
+        """The values of the columns in ``stored``.
 
         Raises:
             StoreError: The document has a field that the table has no column for.
         """
         flat = {name: value for name, value in document.items() if value is not None}
         if self.copied:
-            pipeline = flat.pop("pipeline", None) or {}
-            flat |= {f"pipeline_{name}": value for name, value in pipeline.items() if value is not None}
-        unknown = flat.keys() - self.kinds.keys()
-        if unknown:
-            raise StoreError(f"A document of {self.name} has no field '{min(unknown)}'.", path=min(unknown))
-        return [_encode(name, kind, flat.get(name)) for name, kind in self.kinds.items()]
+            pipeline = flat.pop("pipeline", None)
+            if pipeline:
+                flat |= {f"pipeline_{name}": value for name, value in pipeline.items() if value is not None}
+        if not flat.keys() <= self._names:
+            unknown = min(flat.keys() - self._names)
+            raise StoreError(f"A document of {self.name} has no field '{unknown}'.", path=unknown)
+        values = []
+        for name, storage in self._plan:
+            value = flat.get(name)
+            if value is not None and storage != "plain":
+                if storage == "word":
+                    value = words.number(value)
+                elif storage == "id":
+                    value = id_value(value)
+                elif storage == "json":
+                    value = to_json(value)
+                else:
+                    value = 1 if value == flat.get("run_id") else id_value(value)
+            values.append(value)
+        rest = {name: flat[name] for name in self.rest if name in flat}
+        values.append(compress(_encode_json(rest)) if rest else None)
+        return values
 
-    def decode(self, row: Sequence[Any]) -> Document:
+    def decode(self, row: Sequence[Any], decompressor: Decompressor) -> Document:
         """The document of a row that was selected with :meth:`columns`."""
         document: Document = {}
-        for (name, kind), value in zip(self.kinds.items(), row, strict=True):
+        for (name, storage), value in zip(self._plan, row, strict=False):
             if value is not None:
-                document[name] = _decode(value) if kind in ("json", "strings") else value
-        pipeline = {name: document.pop(f"pipeline_{name}") for name in self.copied if f"pipeline_{name}" in document}
-        if pipeline:
-            document["pipeline"] = pipeline
+                document[name] = (
+                    value
+                    if storage in ("plain", "word")
+                    else _decode_json(value)
+                    if storage == "json"
+                    else document["run_id"]
+                    if value == 1
+                    else id_text(value)
+                )
+        rest = row[-1]
+        if rest is not None:
+            document |= _decode_json(decompressor.decompress(rest) if isinstance(rest, bytes) else rest)
+        if self.copied:
+            pipeline = {
+                name: document.pop(f"pipeline_{name}") for name in self.copied if f"pipeline_{name}" in document
+            }
+            if pipeline:
+                document["pipeline"] = pipeline
         return document
 
 
-RUNS = Table("runs", RUN_FIELDS)
+RUNS: Final = Table("runs", RUN_FIELDS)
 _STAGE_KINDS: dict[str, Kind] = {
     **{name: kind for name, kind in STAGE_FIELDS.items() if name != "pipeline"},
     **{f"pipeline_{name}": kind for name, kind in PIPELINE_FIELDS.items()},
 }
-STAGES = Table("stages", _STAGE_KINDS, tuple(PIPELINE_FIELDS))
+STAGES: Final = Table("stages", _STAGE_KINDS, tuple(PIPELINE_FIELDS))
 
 
-def _encode(name: str, kind: Kind, value: Any) -> Any:
-    if value is None or kind not in ("json", "strings"):
-        return value
-    encoded = _encode_json(value)
-    if name in _COMPRESSED and len(encoded) >= COMPRESS_FROM_BYTES:
-        return zstandard.ZstdCompressor(level=3).compress(encoded)
-    return encoded.decode()
+def compressed_document(compressor: Compressor, table: Table, project: str, document: Mapping[str, Any]) -> Any:
+    """What :meth:`Table.encode` compresses a document's rest with: documents of one name are compressed alike."""
+    if table is RUNS:
+        kind: CompressedKind = ("run", project, document.get("label") or "")
+    else:
+        kind = ("stage", project, (document.get("pipeline") or {}).get("label") or "", document.get("name") or "")
+    return functools.partial(_compressed, compressor, kind)
 
 
-def _decode(value: str | bytes) -> Any:
-    return _decode_json(zstandard.ZstdDecompressor().decompress(value) if isinstance(value, bytes) else value)
+def _compressed(compressor: Compressor, kind: CompressedKind, data: bytes) -> str | bytes:
+    if len(data) < COMPRESS_FROM_BYTES:
+        return data.decode()
+    compressed = compressor.compress(kind, data)
+    return compressed if len(compressed) < len(data) else data.decode()
 
 
-class MetricRow(IntEnum):
-    """What a row of ``stage_metrics`` says; all but ``NUMBER`` have no value."""
+# --- metrics ----------------------------------------------------------------------------------------------------
 
-    NUMBER = 0
-    NULL = 1
-    TABLE = 2  # all of its entries are numbers and have rows
-    OTHER = 3  # may hold anything, so that only the evaluator knows
+METRIC_NULL: Final = "n"
+METRIC_TABLE: Final = "t"  # all of its entries are numbers and have rows
+METRIC_OTHER: Final = "o"  # may hold anything, so that only the evaluator knows
+"""What stands for a metric's value in ``stage_metrics`` where it is no number; every number is less than a text."""
 
 
-def metric_rows(metrics: Mapping[str, Any] | None) -> Iterator[tuple[str, int | float | None, MetricRow]]:
-    """The rows of a stage's metrics: name (``label_share.price_too_high``), value, and what the row says."""
+def metric_rows(metrics: Mapping[str, Any] | None) -> Iterator[tuple[str, int | float | str]]:
+    """The rows of a stage's metrics: name (``label_share.price_too_high``) and number, or what else there is."""
     for name, value in (metrics or {}).items():
         if is_number(value):
-            yield name, value, MetricRow.NUMBER
+            yield name, value
         elif value is None:
-            yield name, None, MetricRow.NULL
+            yield name, METRIC_NULL
         elif isinstance(value, dict):
             numbers = {key: entry for key, entry in value.items() if is_number(entry)}
-            yield name, None, MetricRow.TABLE if len(numbers) == len(value) else MetricRow.OTHER
+            yield name, METRIC_TABLE if len(numbers) == len(value) else METRIC_OTHER
             for key, number in numbers.items():
-                yield f"{name}.{key}", number, MetricRow.NUMBER
+                yield f"{name}.{key}", number
         else:
-            yield name, None, MetricRow.OTHER
+            yield name, METRIC_OTHER
 
 
 def is_number(value: object) -> bool:
@@ -132,42 +201,56 @@ def is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-PAGE_COLUMNS = "stage_id, page, run_id, started_at, seqs, ids, reason_labels, block"
+# --- pages ------------------------------------------------------------------------------------------------------
+
+PAGE_COLUMNS = (
+    "row", "project", "started_at", "candidates", "score_low", "score_high", "marks", "block",
+)  # fmt: skip
 
 
-def encode_page(page: CandidatePage) -> tuple[Any, ...]:
-    """The values of ``PAGE_COLUMNS``; ``seqs`` without gaps is kept as its first number and its length."""
-    seqs = list(page.seqs)
-    if seqs == list(range(seqs[0], seqs[0] + len(seqs))):
-        seqs = [seqs[0], -len(seqs)]
-    return (
-        page.stage_id,
-        page.page,
-        page.run_id,
-        page.started_at,
-        to_json(seqs),
-        to_json(page.ids),
-        to_json(page.reason_labels),
-        page.block,
+PAGE_READ = "row, started_at, candidates, block"
+"""What :func:`decode_page` reads."""
+
+
+def page_row(stage: int, page: int) -> int:
+    """The row of a page of a stage, by the stage's row."""
+    return stage << PAGE_BITS | page
+
+
+def mark(kind: str, text: str) -> bytes:
+    """Two bytes that stand for an id (``candidate_id``) or a ``reason_label`` in a page's marks."""
+    return (zlib.crc32(f"{kind}\0{text}".encode()) & 0xFFFF).to_bytes(2, "big")
+
+
+def encode_page(page: CandidatePage, row: int, project: int, compress: Callable[[bytes], bytes]) -> tuple[Any, ...]:
+    """The values of ``PAGE_COLUMNS``."""
+    seqs: Sequence[int] = page.seqs
+    count = len(seqs)
+    if seqs[-1] - seqs[0] == count - 1:
+        seqs = (seqs[0],)
+    crc32 = zlib.crc32
+    marks = b"".join(
+        [(crc32(text.encode(), _ID_SEED) & 0xFFFF).to_bytes(2, "big") for text in page.ids]
+        + [(crc32(text.encode(), _LABEL_SEED) & 0xFFFF).to_bytes(2, "big") for text in page.reason_labels]
     )
+    head = _encode_json([page.run_id, seqs, page.ids, page.reason_labels])
+    low, high = page.ranges.get("score", (None, None))
+    return row, project, page.started_at, count, low, high, marks, compress(head + b"\n" + page.packed)
 
 
-def decode_page(row: Sequence[Any]) -> CandidatePage:
-    """The page of a row that was selected with ``PAGE_COLUMNS``."""
-    stage_id, page, run_id, started_at, seqs, ids, reason_labels, block = row
-    places = _decode_json(seqs)
-    if len(places) == 2 and places[1] < 0:
-        places = range(places[0], places[0] - places[1])
-    return CandidatePage(
-        run_id=run_id,
-        stage_id=stage_id,
-        page=page,
-        started_at=started_at,
-        seqs=tuple(places),
-        ids=tuple(_decode_json(ids)),
-        reason_labels=tuple(_decode_json(reason_labels)),
-        block=block,
-    )
+_ID_SEED = zlib.crc32(b"candidate_id\0")
+_LABEL_SEED = zlib.crc32(b"reason_label\0")
+
+
+def decode_page(stage_id: str, row: Sequence[Any], decompressor: Decompressor) -> CandidatePage:
+    """The page of ``row``, ``started_at``, ``candidates`` and ``block``."""
+    number, started_at, count, block = row
+    head, packed = decompressor.decompress(block).split(b"\n", 1)
+    run_id, seqs, ids, labels = _decode_json(head)
+    if len(seqs) == 1:
+        seqs = range(seqs[0], seqs[0] + count)
+    page = number & (1 << PAGE_BITS) - 1
+    return CandidatePage(run_id, stage_id, page, started_at, seqs, ids, labels, packed=packed)
 
 
 def merge_declarations(

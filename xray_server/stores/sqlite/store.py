@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 from xray.exceptions import StoreClosed, StoreError
 from xray_server.pages import PAGE_SIZE, CandidatePage
 from xray_server.query.ast import Scan
-from xray_server.stores.base import PipelineSummary, Row, Store, WriteBatch
+from xray_server.stores.base import PipelineSummary, Row, Store, WriteBatch, Written
 from xray_server.stores.sqlite import rows, scans
+from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
 from xray_server.stores.sqlite.schema import migrate
+from xray_server.stores.sqlite.values import WORD, id_value, word_expression
 from xray_server.stores.sqlite.writer import Job, Writer
 
 T = TypeVar("T")
@@ -30,6 +32,8 @@ READER_THREADS = 4
 MAX_WAITING_WRITES = 1024
 BUSY_TIMEOUT_S = 30
 PAGES_PER_READ = 16
+PAGE_BYTES = 8192
+STATEMENTS_KEPT = 512
 
 
 class SqliteStore(Store):
@@ -79,8 +83,9 @@ class SqliteStore(Store):
 
     def _connect(self) -> sqlite3.Connection:
         # isolation_level=None: transactions are begun and ended by the statements that say so, and nothing else.
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_KEPT)
         try:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # only a new file takes it
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -16384")  # KiB
@@ -107,10 +112,10 @@ class SqliteStore(Store):
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    async def write(self, project: str, batch: WriteBatch) -> None:
+    async def write(self, project: str, batch: WriteBatch) -> Written:
         self._require_open()
         if batch.is_empty():
-            return
+            return Written()
         async with self._slots:
             writer = self._require_open()
             loop = asyncio.get_running_loop()
@@ -128,8 +133,10 @@ class SqliteStore(Store):
                 with contextlib.suppress(RuntimeError):  # the loop was closed under a waiting write
                     loop.call_soon_threadsafe(settle, error)
 
-            writer.submit(Job(project, batch, done))
+            job = Job(project, batch, done)
+            writer.submit(job)
             await written
+            return Written(frozenset(job.new_runs))
 
     def _require_open(self) -> Writer:
         if self._writer is None:
@@ -138,60 +145,61 @@ class SqliteStore(Store):
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, function: Callable[[sqlite3.Connection, Decompressor], T]) -> T:
         if self._readers is None:
             raise StoreClosed("The store is not open.")
         return await asyncio.get_running_loop().run_in_executor(
             self._readers, functools.partial(self._in_snapshot, function)
         )
 
-    def _in_snapshot(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    def _in_snapshot(self, function: Callable[[sqlite3.Connection, Decompressor], T]) -> T:
         """Run a function in a reader's thread; all of its statements see the same state of the file."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         try:
             if connection is None:
                 connection = self._local.connection = self._connect()
+                self._local.decompressor = Decompressor(functools.partial(read_dictionary, connection))
                 self._connections.append(connection)
                 connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
             try:
-                return function(connection)
+                return function(connection, self._local.decompressor)
             finally:
                 connection.execute("ROLLBACK")
         except (sqlite3.Error, ValueError, OverflowError) as error:  # a value that SQLite cannot take is a ValueError
             raise StoreError(f"SQLite could not read: {error}.") from error
 
     async def _rows(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return await self._read(lambda connection: connection.execute(query, values).fetchall())
+        return await self._read(lambda connection, _: connection.execute(query, values).fetchall())
 
     async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
-        return await self._read(lambda connection: _scan(connection, project, scan))
+        return await self._read(lambda connection, decompressor: _scan(connection, decompressor, project, scan))
 
     async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
-        query = (
-            f"SELECT {rows.PAGE_COLUMNS} FROM pages WHERE project = ? AND stage_id = ? AND page >= ?"
-            " ORDER BY page LIMIT ?"
-        )
-        first = max(0, from_seq) // PAGE_SIZE
+        first = min(max(0, from_seq) // PAGE_SIZE, (1 << rows.PAGE_BITS) - 1)
         while True:
-            found = await self._rows(query, (project, stage_id, first, PAGES_PER_READ))
-            for row in found:
-                yield rows.decode_page(row)
+            found = await self._read(functools.partial(_pages, project=project, stage_id=stage_id, first=first))
+            for page in found:
+                yield page
             if len(found) < PAGES_PER_READ:
                 return
-            first = found[-1][1] + 1
+            first = found[-1].page + 1
 
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
-        query = """
-            SELECT label, count(*), sum(status IS 'failure'), min(started_at), max(started_at),
+        query = f"""
+            SELECT {word_expression("runs.label")} AS name, count(*), sum(status IS {WORD}),
+                   min(started_at), max(started_at),
                    json_group_array(DISTINCT version), json_group_array(DISTINCT environment)
-            FROM runs WHERE project = ? GROUP BY label ORDER BY max(started_at) DESC, label
+            FROM runs WHERE project = {WORD} GROUP BY label ORDER BY max(started_at) DESC, name
         """
-        found = await self._rows(query, (project,))
-        return [
-            PipelineSummary(label, runs, failures, first, last, _words(versions), _words(environments))
-            for label, runs, failures, first, last, versions, environments in found
-        ]
+
+        def read(connection: sqlite3.Connection, _: Decompressor) -> list[PipelineSummary]:
+            found = connection.execute(query, ("failure", project)).fetchall()
+            return [
+                PipelineSummary(*row[:5], _words(connection, row[5]), _words(connection, row[6])) for row in found
+            ]
+
+        return await self._read(read)
 
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         query = "SELECT stage_type, metrics FROM declarations WHERE project = ? ORDER BY stage_type"
@@ -199,18 +207,38 @@ class SqliteStore(Store):
         return {stage_type: rows.from_json(metrics) for stage_type, metrics in found}
 
 
-def _scan(connection: sqlite3.Connection, project: str, scan: Scan) -> list[Row]:
+def _pages(
+    connection: sqlite3.Connection, decompressor: Decompressor, *, project: str, stage_id: str, first: int
+) -> list[CandidatePage]:
+    found = connection.execute(
+        f"SELECT row FROM stages WHERE project = {WORD} AND id = ?", (project, id_value(stage_id))
+    ).fetchone()
+    if found is None:
+        return []
+    query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row >= ? AND row < ? ORDER BY row LIMIT ?"
+    bounds = rows.page_row(found[0], first), rows.page_row(found[0] + 1, 0)
+    return [
+        rows.decode_page(stage_id, row, decompressor)
+        for row in connection.execute(query, (*bounds, PAGES_PER_READ)).fetchall()
+    ]
+
+
+def _scan(connection: sqlite3.Connection, decompressor: Decompressor, project: str, scan: Scan) -> list[Row]:
     table = scans.table_of(scan)
-    width = len(table.kinds)
+    width = len(table.stored)
     found: list[Row] = []
     for statement in scans.statements(project, scan):
         limit = scan.limit - len(found)
         if limit <= 0:
             break
         cursor = connection.execute(f"{statement.text} LIMIT ?", (*statement.params, limit))
-        found.extend(Row(table.decode(row[:width]), tuple(row[width:])) for row in cursor)
+        found.extend(
+            Row(table.decode(row[:width], decompressor), scans.sort_values(scan, row[width:])) for row in cursor
+        )
     return found
 
 
-def _words(found: str) -> tuple[str, ...]:
-    return tuple(sorted(word for word in rows.from_json(found) if word is not None))
+def _words(connection: sqlite3.Connection, found: str) -> tuple[str, ...]:
+    numbers = "SELECT value FROM json_each(?)"
+    query = f"SELECT text FROM words WHERE word IN ({numbers})"
+    return tuple(sorted(word for (word,) in connection.execute(query, (found,))))

@@ -2,15 +2,20 @@
 
 Batches that wait at the same time share a transaction and its one flush to the disk (*group commit*). Where such a
 transaction fails, each of its batches gets one of its own, so that a bad batch fails alone.
+
+Rows are read and inserted by the hundred: each statement lets go of the interpreter's lock and has to wait for it
+again, which costs far more than the statement where another thread is busy.
 """
 
 from __future__ import annotations
 
+import functools
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from xray.exceptions import StoreError
@@ -18,9 +23,13 @@ from xray_server.documents import Document, merge_into
 from xray_server.pages import CandidatePage, merge_pages
 from xray_server.stores.base import WriteBatch
 from xray_server.stores.sqlite import rows
+from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor, read_dictionary
 from xray_server.stores.sqlite.rows import RUNS, STAGES, Table
+from xray_server.stores.sqlite.values import Words, id_text, id_value
 
 MAX_BATCHES_PER_TRANSACTION = 256
+VALUES_PER_STATEMENT = 2000
+ROWS_PER_READ = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +40,13 @@ class Job:
         project: The project.
         batch: What to write.
         done: Called in the writer's thread with None when the batch is durable, or with what went wrong.
+        new_runs: Filled with the ids of the runs that were not there before.
     """
 
     project: str
     batch: WriteBatch
     done: Callable[[StoreError | None], None]
+    new_runs: set[str] = field(default_factory=set)
 
 
 class Writer:
@@ -48,7 +59,11 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._metrics: dict[tuple[str, str], int] = {}
+        self._metrics: dict[tuple[int, str], int] = {}
+        self._words = Words(connection)
+        self._compressor = Compressor(connection)
+        self._decompressor = Decompressor(functools.partial(read_dictionary, connection))
+        self._next_row: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="xray-sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -87,14 +102,18 @@ class Writer:
 
     def _transaction(self, jobs: list[Job]) -> StoreError | None:
         try:
+            self._compressor.keep_trained()
             self._connection.execute("BEGIN IMMEDIATE")
+            self._next_row.clear()
             for job in jobs:
-                self._write(job.project, job.batch)
+                job.new_runs.clear()
+                self._write(job)
             self._connection.execute("COMMIT")
             return None
         except Exception as error:
             # Whatever it was, the sender has to hear that the batch is not stored; the thread goes on.
             self._metrics.clear()
+            self._words.forget()
             try:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -106,54 +125,83 @@ class Writer:
 
     # --- one batch, inside a transaction ------------------------------------------------------------------------
 
-    def _write(self, project: str, batch: WriteBatch) -> None:
-        for run_id, partial in batch.runs.items():
-            self._merge(RUNS, project, run_id, partial)
-        for stage_id, partial in batch.stages.items():
-            self._merge_stage(project, stage_id, partial)
-        for page in batch.pages:
-            self._merge_page(project, page)
+    def _write(self, job: Job) -> None:
+        batch, project = job.batch, self._words.number(job.project)
+        new_runs = self._merge_all(RUNS, job.project, project, batch.runs)[1]
+        job.new_runs.update(new_runs)
+        if batch.stages or batch.pages:
+            stage_rows, new_stages = self._merge_all(STAGES, job.project, project, batch.stages)
+            if batch.pages:
+                self._merge_pages(job.project, project, batch, stage_rows, new_stages)
         for stage_type, declared in batch.declarations.items():
-            self._merge_declarations(project, stage_type, declared)
+            self._merge_declarations(job.project, stage_type, declared)
 
-    def _merge_stage(self, project: str, stage_id: str, partial: Mapping[str, Any]) -> None:
-        row, before, after = self._merge(STAGES, project, stage_id, partial)
-        if before.get("metrics") == after.get("metrics"):
-            return
-        if before.get("metrics"):
-            self._connection.execute("DELETE FROM stage_metrics WHERE stage = ?", (row,))
-        found = {
-            (row, self._metric(project, name), value, int(kind))
-            for name, value, kind in rows.metric_rows(after.get("metrics"))
-        }
-        self._connection.executemany(
-            "INSERT INTO stage_metrics (stage, metric, value, kind) VALUES (?, ?, ?, ?)", found
-        )
+    # --- documents ----------------------------------------------------------------------------------------------
 
-    def _merge(
-        self, table: Table, project: str, document_id: str, partial: Mapping[str, Any]
-    ) -> tuple[int, Document, Document]:
-        """Merge a partial document into its row; the row's number, and the document before and after."""
-        found = self._connection.execute(
-            f"SELECT row, {table.columns()} FROM {table.name} WHERE project = ? AND id = ?", (project, document_id)
-        ).fetchone()
-        before = table.decode(found[1:]) if found else {}
-        after = merge_into(dict(before), {**partial, "id": document_id})
-        if found and after == before:
-            return found[0], before, after
-        values = table.encode(after)
-        if found:
-            marks = ", ".join(f'"{name}" = ?' for name in table.kinds)
-            self._connection.execute(f"UPDATE {table.name} SET {marks} WHERE row = ?", (*values, found[0]))
-            return found[0], before, after
-        marks = ", ".join("?" * (len(values) + 1))
-        cursor = self._connection.execute(
-            f"INSERT INTO {table.name} (project, {table.columns()}) VALUES ({marks})", (project, *values)
-        )
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid, before, after
+    def _merge_all(
+        self, table: Table, project: str, number: int, partials: Mapping[str, Document]
+    ) -> tuple[dict[str, int], set[str]]:
+        """Merge partial documents into their rows; the row of each id, and the ids that are new."""
+        there = self._read(table, number, partials)
+        rows_of: dict[str, int] = {}
+        new: list[list[Any]] = []
+        changed: list[list[Any]] = []
+        dropped: list[tuple[Any, ...]] = []
+        added: list[tuple[Any, ...]] = []
+        for document_id, partial in partials.items():
+            row, before = there.get(document_id, (None, {}))
+            after = merge_into(dict(before), {**partial, "id": document_id})
+            if row is not None and after == before:
+                rows_of[document_id] = row
+                continue
+            compress = rows.compressed_document(self._compressor, table, project, after)
+            values = table.encode(after, self._words, compress)
+            if row is None:
+                row = self._new_row(table)
+                new.append([row, number, *values])
+            else:
+                changed.append([*values, row])
+            rows_of[document_id] = row
+            if table is STAGES and before.get("metrics") != after.get("metrics"):
+                dropped += self._metric_rows(number, row, before)
+                added += self._metric_rows(number, row, after)
+        marks = ", ".join(f'"{name}" = ?' for name in table.stored)
+        self._connection.executemany(f"UPDATE {table.name} SET {marks} WHERE row = ?", changed)
+        self._insert(table.name, ("row", "project", *table.stored), new)
+        if dropped:
+            self._connection.executemany(
+                "DELETE FROM stage_metrics WHERE metric = ? AND value = ? AND stage = ?", dropped
+            )
+        # In the order of the tree: neighbours go into it together.
+        self._insert("stage_metrics", ("metric", "value", "stage"), sorted(added, key=_tree_order))
+        return rows_of, partials.keys() - there.keys()
 
-    def _metric(self, project: str, name: str) -> int:
+    def _read(self, table: Table, project: int, ids: Iterable[str]) -> dict[str, tuple[int, Document]]:
+        """The documents that there are of these ids, with their rows."""
+        found: dict[str, tuple[int, Document]] = {}
+        for some in _in_groups([id_value(one) for one in ids], ROWS_PER_READ):
+            padded = some + [None] * (ROWS_PER_READ - len(some))  # one statement for any number, prepared once
+            query = (
+                f"SELECT row, {table.columns()} FROM {table.name}"
+                f" WHERE project = ? AND id IN ({', '.join('?' * ROWS_PER_READ)})"
+            )
+            for row in self._connection.execute(query, (project, *padded)).fetchall():
+                document = table.decode(row[1:], self._decompressor)
+                found[document["id"]] = (row[0], document)
+        return found
+
+    def _new_row(self, table: Table) -> int:
+        number = self._next_row.get(table.name)
+        if number is None:
+            query = f"SELECT ifnull(max(row), 0) + 1 FROM {table.name}"
+            number = int(self._connection.execute(query).fetchone()[0])
+        self._next_row[table.name] = number + 1
+        return number
+
+    def _metric_rows(self, project: int, row: int, stage: Mapping[str, Any]) -> set[tuple[Any, ...]]:
+        return {(self._metric(project, name), value, row) for name, value in rows.metric_rows(stage.get("metrics"))}
+
+    def _metric(self, project: int, name: str) -> int:
         """The number of a metric's name, made where it has none."""
         known = self._metrics.get((project, name))
         if known is not None:
@@ -170,24 +218,64 @@ class Writer:
         self._metrics[project, name] = number
         return number
 
-    def _merge_page(self, project: str, page: CandidatePage) -> None:
-        place = (project, page.stage_id, page.page)
-        found = self._connection.execute(
-            f"SELECT {rows.PAGE_COLUMNS} FROM pages WHERE project = ? AND stage_id = ? AND page = ?", place
-        ).fetchone()
-        if found:
-            there = rows.decode_page(found)
-            page = merge_pages(there, page)
-            if page is there:
-                return
-        values = rows.encode_page(page)
-        marks = ", ".join("?" * (len(values) + 1))
-        self._connection.execute(
-            f"INSERT INTO pages (project, {rows.PAGE_COLUMNS}) VALUES ({marks})"
-            " ON CONFLICT (project, stage_id, page) DO UPDATE SET"
-            " seqs = excluded.seqs, ids = excluded.ids, reason_labels = excluded.reason_labels, block = excluded.block",
-            (project, *values),
-        )
+    def _insert(self, table: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
+        """Insert rows, as many in a statement as it takes values."""
+        names = ", ".join(f'"{name}"' for name in columns)
+        marks = f"({', '.join('?' * len(columns))})"
+        for some in _in_groups(values, max(1, VALUES_PER_STATEMENT // len(columns))):
+            self._connection.execute(
+                f"INSERT INTO {table} ({names}) VALUES {', '.join([marks] * len(some))}",
+                list(chain.from_iterable(some)),
+            )
+
+    # --- candidates ---------------------------------------------------------------------------------------------
+
+    def _merge_pages(
+        self, project: str, number: int, batch: WriteBatch, stage_rows: dict[str, int], new_stages: set[str]
+    ) -> None:
+        strays = {page.stage_id for page in batch.pages} - stage_rows.keys()
+        if strays:
+            new_stages |= self._find_stages(number, strays, stage_rows)
+        pages: dict[int, CandidatePage] = {}
+        for page in batch.pages:
+            row = rows.page_row(stage_rows[page.stage_id], page.page)
+            pages[row] = merge_pages(pages[row], page) if row in pages else page
+        old = [row for row, page in pages.items() if page.stage_id not in new_stages]
+        there = self._read_pages({row: pages[row].stage_id for row in old})
+        for row, page in there.items():
+            merged = merge_pages(page, pages.pop(row))
+            if merged is not page:
+                pages[row] = merged
+        values = []
+        for row, page in pages.items():
+            stage = batch.stages.get(page.stage_id) or {}
+            kind = ("page", project, (stage.get("pipeline") or {}).get("label") or "", stage.get("name") or "")
+            compress = functools.partial(self._compressor.compress, kind)
+            values.append(rows.encode_page(page, row, number, compress))
+        replaced = [(row,) for row in there.keys() & pages.keys()]
+        if replaced:
+            self._connection.executemany("DELETE FROM pages WHERE row = ?", replaced)
+        self._insert("pages", rows.PAGE_COLUMNS, values)
+
+    def _find_stages(self, project: int, ids: set[str], stage_rows: dict[str, int]) -> set[str]:
+        """Add the rows of stages of which nothing but pages came; those that are not there get an empty one."""
+        for some in _in_groups([id_value(one) for one in ids], ROWS_PER_READ):
+            query = f"SELECT id, row FROM stages WHERE project = ? AND id IN ({', '.join('?' * len(some))})"
+            stage_rows.update((id_text(found), row) for found, row in self._connection.execute(query, (project, *some)))
+        missing = ids - stage_rows.keys()
+        for stage_id in missing:
+            stage_rows[stage_id] = self._new_row(STAGES)
+        empty = [(stage_rows[stage_id], project, id_value(stage_id)) for stage_id in missing]
+        self._insert("stages", ("row", "project", "id"), empty)
+        return missing
+
+    def _read_pages(self, stage_ids: Mapping[int, str]) -> dict[int, CandidatePage]:
+        found: dict[int, CandidatePage] = {}
+        for some in _in_groups(list(stage_ids), ROWS_PER_READ):
+            query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row IN ({', '.join('?' * len(some))})"
+            for row in self._connection.execute(query, some).fetchall():
+                found[row[0]] = rows.decode_page(stage_ids[row[0]], row, self._decompressor)
+        return found
 
     def _merge_declarations(self, project: str, stage_type: str, declared: list[dict[str, Any]]) -> None:
         found = self._connection.execute(
@@ -201,3 +289,13 @@ class Writer:
                 " ON CONFLICT (project, stage_type) DO UPDATE SET metrics = excluded.metrics",
                 (project, stage_type, rows.to_json(merged)),
             )
+
+
+def _in_groups(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(values), size):
+        yield list(values[start : start + size])
+
+
+def _tree_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    metric, value, stage = row
+    return metric, isinstance(value, str), value, stage
