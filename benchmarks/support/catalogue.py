@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,9 @@ def make_bodies(size: int, stages: int, seed: int = 1) -> Bodies:
     with Recorder(buffer_bytes=1 << 30, buffer_records=1_000_000) as recorder:
         for _ in range(0, stages, max(STAGES_PER_RUN, min(stages, STAGES_AT_ONCE))):
             for _ in range(min(stages, STAGES_AT_ONCE) // STAGES_PER_RUN):
-                _run([draw.sample(catalogue, size) for _ in range(STAGES_PER_RUN)], draw)
+                _SHOP.clear()
+                _SHOP.extend(draw.sample(catalogue, size * STAGES_PER_RUN))
+                _run(f"query {draw.randrange(1000)}", size)
             for event in recorder.events:
                 body.add(event, made)
             recorder.clear()
@@ -106,15 +108,22 @@ def _product(draw: random.Random, number: int) -> dict[str, Any]:
     }
 
 
+_SHOP: Pool = []
+"""Where the run finds its products; what is handed to it would be recorded as its input."""
+
+_VERDICTS = random.Random(2)
+
+
 @xray.pipeline("competitor_discovery", version="2026.11")
-def _run(pools: Sequence[Pool], draw: random.Random) -> None:
-    for pool in pools:
-        _judge(pool, draw)
+def _run(query: str, size: int) -> str:
+    for start in range(0, len(_SHOP), size):
+        _judge(_SHOP[start : start + size])
+    return query
 
 
 @xray.filtering_stage("price_filter", id="id", passed="passed", reason_label="reason")
-def _judge(pool: Pool, draw: random.Random) -> Pool:
-    return [_judged(item, draw.random()) for item in pool]
+def _judge(pool: Pool) -> Pool:
+    return [_judged(item, _VERDICTS.random()) for item in pool]
 
 
 def _judged(item: dict[str, Any], drawn: float) -> dict[str, Any]:

@@ -22,13 +22,13 @@ log = logging.getLogger("xray.server")
 LEVEL = 3
 MAX_DICTIONARIES = 1000
 MAX_IN_USE = 64
-SAMPLE_BYTES = 384 * 1024
-"""What is collected of a kind before its dictionary is trained: some twenty times the dictionary."""
+SAMPLE_BYTES = 128 * 1024
+"""What is collected of a kind before its dictionary is trained; more of it gains next to nothing."""
 
-MAX_SAMPLES = 1500
-MIN_SAMPLES = 16
+MAX_SAMPLES = 500
+MIN_SAMPLES = 10
 ALL_SAMPLES_BYTES = 16 * 1024 * 1024
-DICTIONARY_BYTES = 16 * 1024
+DICTIONARY_BYTES = 32 * 1024
 SMALL_DICTIONARY_BYTES = 4 * 1024
 """For documents: they have less to say than candidates."""
 

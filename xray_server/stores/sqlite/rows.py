@@ -13,6 +13,7 @@ import msgspec
 
 from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
+from xray_server.packing import read_texts, write_texts
 from xray_server.pages import CandidatePage
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor
 from xray_server.stores.sqlite.dictionaries import Kind as CompressedKind
@@ -222,8 +223,10 @@ def mark(kind: str, text: str) -> bytes:
     return (zlib.crc32(f"{kind}\0{text}".encode()) & 0xFFFF).to_bytes(2, "big")
 
 
-def encode_page(page: CandidatePage, row: int, project: int, compress: Callable[[bytes], bytes]) -> tuple[Any, ...]:
-    """The values of ``PAGE_COLUMNS``."""
+def encode_page(
+    page: CandidatePage, row: int, project: int, run_id: str | None, compress: Callable[[bytes], bytes]
+) -> tuple[Any, ...]:
+    """The values of ``PAGE_COLUMNS``; ``run_id`` is what the stage's own row has."""
     seqs: Sequence[int] = page.seqs
     count = len(seqs)
     if seqs[-1] - seqs[0] == count - 1:
@@ -233,7 +236,8 @@ def encode_page(page: CandidatePage, row: int, project: int, compress: Callable[
         [(crc32(text.encode(), _ID_SEED) & 0xFFFF).to_bytes(2, "big") for text in page.ids]
         + [(crc32(text.encode(), _LABEL_SEED) & 0xFFFF).to_bytes(2, "big") for text in page.reason_labels]
     )
-    head = _encode_json([page.run_id, seqs, page.ids, page.reason_labels])
+    named = None if page.run_id == run_id else page.run_id
+    head = _encode_json([named, seqs, write_texts(page.ids), page.reason_labels])
     low, high = page.ranges.get("score", (None, None))
     return row, project, page.started_at, count, low, high, marks, compress(head + b"\n" + page.packed)
 
@@ -242,11 +246,15 @@ _ID_SEED = zlib.crc32(b"candidate_id\0")
 _LABEL_SEED = zlib.crc32(b"reason_label\0")
 
 
-def decode_page(stage_id: str, row: Sequence[Any], decompressor: Decompressor) -> CandidatePage:
-    """The page of ``row``, ``started_at``, ``candidates`` and ``block``."""
+def decode_page(
+    stage_id: str, run_id: str | None, row: Sequence[Any], decompressor: Decompressor
+) -> CandidatePage:
+    """The page of a row that was selected with ``PAGE_READ``; ``run_id`` is what the stage's own row has."""
     number, started_at, count, block = row
     head, packed = decompressor.decompress(block).split(b"\n", 1)
-    run_id, seqs, ids, labels = _decode_json(head)
+    named, seqs, texts, labels = _decode_json(head)
+    run_id = named or run_id or ""
+    ids = read_texts(texts, count)
     if len(seqs) == 1:
         seqs = range(seqs[0], seqs[0] + count)
     page = number & (1 << PAGE_BITS) - 1

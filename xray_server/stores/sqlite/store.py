@@ -23,7 +23,7 @@ from xray_server.stores.base import PipelineSummary, Row, Store, WriteBatch, Wri
 from xray_server.stores.sqlite import rows, scans
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
 from xray_server.stores.sqlite.schema import migrate
-from xray_server.stores.sqlite.values import WORD, id_value, word_expression
+from xray_server.stores.sqlite.values import WORD, id_text, id_value, word_expression
 from xray_server.stores.sqlite.writer import Job, Writer
 
 T = TypeVar("T")
@@ -211,14 +211,15 @@ def _pages(
     connection: sqlite3.Connection, decompressor: Decompressor, *, project: str, stage_id: str, first: int
 ) -> list[CandidatePage]:
     found = connection.execute(
-        f"SELECT row FROM stages WHERE project = {WORD} AND id = ?", (project, id_value(stage_id))
+        f"SELECT row, run_id FROM stages WHERE project = {WORD} AND id = ?", (project, id_value(stage_id))
     ).fetchone()
     if found is None:
         return []
     query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row >= ? AND row < ? ORDER BY row LIMIT ?"
     bounds = rows.page_row(found[0], first), rows.page_row(found[0] + 1, 0)
+    run_id = None if found[1] is None else id_text(found[1])
     return [
-        rows.decode_page(stage_id, row, decompressor)
+        rows.decode_page(stage_id, run_id, row, decompressor)
         for row in connection.execute(query, (*bounds, PAGES_PER_READ)).fetchall()
     ]
 

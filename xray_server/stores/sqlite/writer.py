@@ -241,7 +241,7 @@ class Writer:
             row = rows.page_row(stage_rows[page.stage_id], page.page)
             pages[row] = merge_pages(pages[row], page) if row in pages else page
         old = [row for row, page in pages.items() if page.stage_id not in new_stages]
-        there = self._read_pages({row: pages[row].stage_id for row in old})
+        there = self._read_pages({row: pages[row] for row in old})
         for row, page in there.items():
             merged = merge_pages(page, pages.pop(row))
             if merged is not page:
@@ -249,9 +249,10 @@ class Writer:
         values = []
         for row, page in pages.items():
             stage = batch.stages.get(page.stage_id) or {}
+            run_id = stage.get("run_id") if page.stage_id in new_stages else None
             kind = ("page", project, (stage.get("pipeline") or {}).get("label") or "", stage.get("name") or "")
             compress = functools.partial(self._compressor.compress, kind)
-            values.append(rows.encode_page(page, row, number, compress))
+            values.append(rows.encode_page(page, row, number, run_id, compress))
         replaced = [(row,) for row in there.keys() & pages.keys()]
         if replaced:
             self._connection.executemany("DELETE FROM pages WHERE row = ?", replaced)
@@ -269,12 +270,14 @@ class Writer:
         self._insert("stages", ("row", "project", "id"), empty)
         return missing
 
-    def _read_pages(self, stage_ids: Mapping[int, str]) -> dict[int, CandidatePage]:
+    def _read_pages(self, wanted: Mapping[int, CandidatePage]) -> dict[int, CandidatePage]:
+        """The pages that there are in the places of those that came; a page that came is of the same run."""
         found: dict[int, CandidatePage] = {}
-        for some in _in_groups(list(stage_ids), ROWS_PER_READ):
+        for some in _in_groups(list(wanted), ROWS_PER_READ):
             query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row IN ({', '.join('?' * len(some))})"
             for row in self._connection.execute(query, some).fetchall():
-                found[row[0]] = rows.decode_page(stage_ids[row[0]], row, self._decompressor)
+                page = wanted[row[0]]
+                found[row[0]] = rows.decode_page(page.stage_id, page.run_id, row, self._decompressor)
         return found
 
     def _merge_declarations(self, project: str, stage_type: str, declared: list[dict[str, Any]]) -> None:
