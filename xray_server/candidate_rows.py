@@ -12,7 +12,7 @@ import msgspec
 from xray.exceptions import SchemaError, did_you_mean
 from xray.stage_types.base import CANDIDATE_COLUMNS, VERDICTS, Columns
 from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text, is_clean_list, is_clean_table
-from xray_server.tables import as_table, output_of
+from xray_server.tables import as_table, changed_fields, output_of, plain
 
 ID_NAMES = ("candidate_id", "id")
 _COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -113,9 +113,29 @@ def _check_name(name: Any, path: str, own_columns: Sequence[str] | None) -> None
 
 
 def _checked(ids: list[Any], values: dict[str, list[Any]], place: _Place) -> Columns:
-    checked = {name: _CHECKS.get(name, _json)(name, column, place) for name, column in values.items()}
     words = _words("candidate_id", ids, place, required=True)
+    values = _with_output(values)
+    checked = {name: _CHECKS.get(name, _json)(name, column, place) for name, column in values.items()}
     return Columns(words, output_of(words, checked))
+
+
+def _with_output(values: dict[str, Any]) -> dict[str, Any]:
+    """The columns with ``returned`` turned into ``output`` where that is plain to see.
+
+    What a stage returned of a candidate is mostly what it was given and a few fields beside it: only these then remain
+    to be checked. Where it is not plain, both are checked as they are and compared afterwards.
+    """
+    data, returned = values.get("data"), values.get("returned")
+    if data is None or returned is None or "output" in values:
+        return values
+    tables = as_table(data), as_table(returned)
+    if tables[0] is None or tables[1] is None:
+        return values
+    changed = changed_fields(tables[0], tables[1])
+    if changed is None:
+        return {**values, "data": tables[0], "returned": tables[1]}
+    others = {name: column for name, column in values.items() if name != "returned"} | {"data": tables[0]}
+    return others | {"output": changed} if changed.keys else others
 
 
 def _words(name: str, values: list[Any], place: _Place, *, required: bool = False) -> list[Any]:
@@ -204,6 +224,7 @@ def _json(_name: str, values: list[Any], _place: _Place) -> Any:
     table = as_table(values)
     if table is not None and is_clean_table(table, 1):
         return table
+    values = plain(values)
     return values if is_clean_list(values) else [clean(value) for value in values]
 
 

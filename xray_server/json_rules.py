@@ -24,20 +24,27 @@ _HARMLESS = {type(None), bool}
 
 def is_clean(value: Any, depth: int = 0) -> bool:
     """Whether a decoded value keeps the rules as it is; the common case, so that nothing is copied for it."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return "\0" not in value and (value.isascii() or _is_encodable(value))
-    if value is None or isinstance(value, bool):
+    if kind in _HARMLESS:
         return True
-    if isinstance(value, float):
+    if kind is int:
+        return bool(INT64_MIN <= value <= INT64_MAX)
+    if kind is float:
         return math.isfinite(value)
-    if isinstance(value, int):
-        return INT64_MIN <= value <= INT64_MAX
     if depth >= MAX_DEPTH:
         return False
-    if isinstance(value, dict):
-        keys_are_clean = all(isinstance(key, str) and is_clean(key) for key in value)
-        return keys_are_clean and is_clean_list(list(value.values()), depth)
-    return isinstance(value, list) and is_clean_list(value, depth)
+    if kind is list:
+        return not value or is_clean_list(value, depth)
+    if kind is not dict:
+        return False
+    for key, item in value.items():
+        if type(key) is not str or "\0" in key or not (key.isascii() or _is_encodable(key)):
+            return False
+        if not is_clean(item, depth + 1):
+            return False
+    return True
 
 
 def is_clean_list(values: Sequence[Any], depth: int = 0) -> bool:

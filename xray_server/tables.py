@@ -72,14 +72,14 @@ def output_of(ids: list[str], values: Mapping[str, Any]) -> dict[str, Any]:
     if returned is None:
         return dict(values)
     if isinstance(data, Table) and isinstance(returned, Table):
-        changed = _changed(data, returned)
+        changed = changed_fields(data, returned)
         if changed is not None:
             others = {name: column for name, column in values.items() if name != "returned"}
             return others | {"output": changed} if changed.keys else others
     return with_output(Columns(ids, {name: plain(column) for name, column in values.items()})).values
 
 
-def _changed(data: Table, returned: Table) -> Table | None:
+def changed_fields(data: Table, returned: Table) -> Table | None:
     """The fields that are new, or changed on every candidate; None where one is changed only on some."""
     before = dict(zip(data.keys, data.columns, strict=True))
     names: list[str] = []

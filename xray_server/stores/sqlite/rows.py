@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,10 @@ class Table:
         self.stored = (*(field for field, storage in self.storage.items() if storage != "rest"), "rest")
         """The columns of a row, beside ``row`` and ``project``."""
         self._plan = [(field, self.storage[field]) for field in self.stored[:-1]]
+        self._changed = [
+            (place, storage) for place, (_, storage) in enumerate(self._plan) if storage not in ("plain", "word")
+        ]
+        self._words = [place for place, (_, storage) in enumerate(self._plan) if storage == "word"]
         self._names = frozenset(self.kinds)
 
     def columns(self, alias: str = "") -> str:
@@ -96,28 +101,30 @@ class Table:
         Raises:
             StoreError: The document has a field that the table has no column for.
         """
-        flat = {name: value for name, value in document.items() if value is not None}
+        flat = dict(document)
         if self.copied:
             pipeline = flat.pop("pipeline", None)
             if pipeline:
-                flat |= {f"pipeline_{name}": value for name, value in pipeline.items() if value is not None}
+                for name in self.copied:
+                    flat[f"pipeline_{name}"] = pipeline.get(name)
         if not flat.keys() <= self._names:
             unknown = min(flat.keys() - self._names)
             raise StoreError(f"A document of {self.name} has no field '{unknown}'.", path=unknown)
-        values = []
-        for name, storage in self._plan:
-            value = flat.get(name)
-            if value is not None and storage != "plain":
-                if storage == "word":
-                    value = words.number(value)
-                elif storage == "id":
-                    value = id_value(value)
+        values: list[Any] = list(map(flat.get, self.stored))
+        values.pop()
+        for place in self._words:
+            if values[place] is not None:
+                values[place] = words.number(values[place])
+        for place, storage in self._changed:
+            value = values[place]
+            if value is not None:
+                if storage == "id":
+                    values[place] = id_value(value)
                 elif storage == "json":
-                    value = to_json(value)
+                    values[place] = to_json(value)
                 else:
-                    value = 1 if value == flat.get("run_id") else id_value(value)
-            values.append(value)
-        rest = {name: flat[name] for name in self.rest if name in flat}
+                    values[place] = 1 if value == flat.get("run_id") else id_value(value)
+        rest = {name: flat[name] for name in self.rest if flat.get(name) is not None}
         values.append(compress(_encode_json(rest)) if rest else None)
         return values
 
@@ -179,25 +186,28 @@ METRIC_OTHER: Final = "o"  # may hold anything, so that only the evaluator knows
 """What stands for a metric's value in ``stage_metrics`` where it is no number; every number is less than a text."""
 
 
-def metric_rows(metrics: Mapping[str, Any] | None) -> Iterator[tuple[str, int | float | str]]:
-    """The rows of a stage's metrics: name (``label_share.price_too_high``) and number, or what else there is."""
-    for name, value in (metrics or {}).items():
+def metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, int | float | str]]:
+    """The rows of a stage's metrics: name, key (``price_too_high`` of ``label_share``), number or what else it is."""
+    for name, value in metrics.items():
         if is_number(value):
-            yield name, value
+            yield name, None, value
         elif value is None:
-            yield name, METRIC_NULL
+            yield name, None, METRIC_NULL
         elif isinstance(value, dict):
-            numbers = {key: entry for key, entry in value.items() if is_number(entry)}
-            yield name, METRIC_TABLE if len(numbers) == len(value) else METRIC_OTHER
-            for key, number in numbers.items():
-                yield f"{name}.{key}", number
+            are_numbers = True
+            for key, number in value.items():
+                if is_number(number):
+                    yield name, key, number
+                else:
+                    are_numbers = False
+            yield name, None, METRIC_TABLE if are_numbers else METRIC_OTHER
         else:
-            yield name, METRIC_OTHER
+            yield name, None, METRIC_OTHER
 
 
 def is_number(value: object) -> bool:
     """Whether a value is a number that SQLite keeps as it is: finite, within 64 bits, no boolean."""
-    if isinstance(value, float):
+    if type(value) is float:
         return math.isfinite(value)
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
@@ -232,14 +242,13 @@ def encode_page(
     if seqs[-1] - seqs[0] == count - 1:
         seqs = (seqs[0],)
     crc32 = zlib.crc32
-    marks = b"".join(
-        [(crc32(text.encode(), _ID_SEED) & 0xFFFF).to_bytes(2, "big") for text in page.ids]
-        + [(crc32(text.encode(), _LABEL_SEED) & 0xFFFF).to_bytes(2, "big") for text in page.reason_labels]
-    )
+    marks = [crc32(text.encode(), _ID_SEED) & 0xFFFF for text in page.ids]
+    marks += [crc32(text.encode(), _LABEL_SEED) & 0xFFFF for text in page.reason_labels]
+    marked = struct.pack(f">{len(marks)}H", *marks)
     named = None if page.run_id == run_id else page.run_id
     head = _encode_json([named, seqs, write_texts(page.ids), page.reason_labels])
     low, high = page.ranges.get("score", (None, None))
-    return row, project, page.started_at, count, low, high, marks, compress(head + b"\n" + page.packed)
+    return row, project, page.started_at, count, low, high, marked, compress(head + b"\n" + page.packed)
 
 
 _ID_SEED = zlib.crc32(b"candidate_id\0")

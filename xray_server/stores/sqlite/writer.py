@@ -30,6 +30,7 @@ from xray_server.stores.sqlite.values import Words, id_text, id_value
 MAX_BATCHES_PER_TRANSACTION = 256
 VALUES_PER_STATEMENT = 2000
 ROWS_PER_READ = 200
+_NOTHING: Document = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._metrics: dict[tuple[int, str], int] = {}
+        self._metrics: dict[tuple[int, str, str | None], int] = {}
         self._words = Words(connection)
         self._compressor = Compressor(connection)
         self._decompressor = Decompressor(functools.partial(read_dictionary, connection))
@@ -142,15 +143,15 @@ class Writer:
         self, table: Table, project: str, number: int, partials: Mapping[str, Document]
     ) -> tuple[dict[str, int], set[str]]:
         """Merge partial documents into their rows; the row of each id, and the ids that are new."""
-        there = self._read(table, number, partials)
+        there = self._read(table, number, partials) if partials else {}
         rows_of: dict[str, int] = {}
         new: list[list[Any]] = []
         changed: list[list[Any]] = []
         dropped: list[tuple[Any, ...]] = []
         added: list[tuple[Any, ...]] = []
         for document_id, partial in partials.items():
-            row, before = there.get(document_id, (None, {}))
-            after = merge_into(dict(before), {**partial, "id": document_id})
+            row, before = there.get(document_id, (None, _NOTHING))
+            after = merge_into({**before, "id": document_id}, partial)
             if row is not None and after == before:
                 rows_of[document_id] = row
                 continue
@@ -163,8 +164,8 @@ class Writer:
                 changed.append([*values, row])
             rows_of[document_id] = row
             if table is STAGES and before.get("metrics") != after.get("metrics"):
-                dropped += self._metric_rows(number, row, before)
-                added += self._metric_rows(number, row, after)
+                dropped += self._metric_rows(number, row, before.get("metrics"))
+                added += self._metric_rows(number, row, after.get("metrics"))
         marks = ", ".join(f'"{name}" = ?' for name in table.stored)
         self._connection.executemany(f"UPDATE {table.name} SET {marks} WHERE row = ?", changed)
         self._insert(table.name, ("row", "project", *table.stored), new)
@@ -172,8 +173,10 @@ class Writer:
             self._connection.executemany(
                 "DELETE FROM stage_metrics WHERE metric = ? AND value = ? AND stage = ?", dropped
             )
-        # In the order of the tree: neighbours go into it together.
-        self._insert("stage_metrics", ("metric", "value", "stage"), sorted(added, key=_tree_order))
+        # In the order of the tree, numbers before texts: neighbours go into it together.
+        texts = [one for one in added if type(one[1]) is str]
+        added = sorted(one for one in added if type(one[1]) is not str) + sorted(texts)
+        self._insert("stage_metrics", ("metric", "value", "stage"), added)
         return rows_of, partials.keys() - there.keys()
 
     def _read(self, table: Table, project: int, ids: Iterable[str]) -> dict[str, tuple[int, Document]]:
@@ -198,14 +201,16 @@ class Writer:
         self._next_row[table.name] = number + 1
         return number
 
-    def _metric_rows(self, project: int, row: int, stage: Mapping[str, Any]) -> set[tuple[Any, ...]]:
-        return {(self._metric(project, name), value, row) for name, value in rows.metric_rows(stage.get("metrics"))}
+    def _metric_rows(self, project: int, row: int, metrics: Mapping[str, Any] | None) -> list[tuple[Any, ...]]:
+        known = self._metrics
+        return [
+            (known.get((project, name, key)) or self._metric(project, name, key), value, row)
+            for name, key, value in rows.metric_rows(metrics or {})
+        ]
 
-    def _metric(self, project: int, name: str) -> int:
-        """The number of a metric's name, made where it has none."""
-        known = self._metrics.get((project, name))
-        if known is not None:
-            return known
+    def _metric(self, project: int, metric: str, key: str | None) -> int:
+        """The number of the name of a metric, or of an entry of one that is a table, made where it has none."""
+        name = metric if key is None else f"{metric}.{key}"
         self._connection.execute(
             "INSERT INTO metric_names (project, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (project, name)
         )
@@ -215,7 +220,7 @@ class Writer:
         # The names inside tables are the users' own: without a bound their number grows for ever.
         if len(self._metrics) >= 100_000:
             self._metrics.clear()
-        self._metrics[project, name] = number
+        self._metrics[project, metric, key] = number
         return number
 
     def _insert(self, table: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
@@ -297,8 +302,3 @@ class Writer:
 def _in_groups(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
     for start in range(0, len(values), size):
         yield list(values[start : start + size])
-
-
-def _tree_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    metric, value, stage = row
-    return metric, isinstance(value, str), value, stage
