@@ -5,7 +5,7 @@ Run: ``python benchmarks/ingest.py [--quick] [--json] [--mongodb URI]``.
 A real ``xray serve`` gets what the SDK sends for a filtering stage over dicts of five fields that gives each ``passed``
 and ``reason``: msgpack by column, in batches as the SDK makes them, over four connections, made beforehand. Beside it
 the same candidates are written raw, one row or document each, in the same batches, with an index on the stage and one
-on the candidate. They take turns, each round on an empty store. A goal that is missed is said, and fails nothing.
+on the candidate. They take turns, each round on an empty store; the service's first batch is not timed. A goal that is missed is said, and fails nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from support.raw import json_lines, mongodb_bytes, mongodb_documents, sqlite_row
 from support.service import Service
 
 STAGES = {20: 10_000, 5000: 50}
-QUICK_STAGES = {20: 2000, 5000: 10}
+QUICK_STAGES = {20: 4000, 5000: 20}
 ROUNDS, QUICK_ROUNDS = 5, 2
 RAW_DATABASE, DATABASE = "xray_benchmark_raw", "xray_benchmark"
 
@@ -34,9 +34,9 @@ def run(*, quick: bool, mongodb: str | None) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         for size, stages in (QUICK_STAGES if quick else STAGES).items():
             made = make_bodies(size, stages)
-            cases = [Case("sqlite", size, stages, *json_lines(made.rows))]
-            if mongodb is not None:
-                cases.append(Case("mongodb", size, stages, cases[0].json_lines_bytes, cases[0].gzipped_bytes))
+            lines = json_lines(made.rows)
+            stores = ["sqlite"] if mongodb is None else ["sqlite", "mongodb"]
+            cases = [Case(store, size, stages, len(made.rows[0]), *lines) for store in stores]
             for number in range(QUICK_ROUNDS if quick else ROUNDS):
                 for case in cases:
                     place = Path(folder) / f"{case.store}-{size}-{number}"
@@ -75,7 +75,9 @@ def _mongodb(uri: str, made: Bodies) -> Round:
 def _served(store: str, made: Bodies) -> tuple[float, float | None, float | None, float | None]:
     with Service(store) as service:
         idle = service.memory_mb()
-        took_s = service.post_all(made.bodies)
+        # The first batch starts and imports what a service that has been running for a while has.
+        service.post_all(made.bodies[:1])
+        took_s = service.post_all(made.bodies[1:])
         if not service.count_stages():
             raise RuntimeError("The service took everything and has nothing.")
         return took_s, idle, service.memory_mb(), service.memory_mb("VmHWM")

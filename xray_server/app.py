@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError
@@ -45,6 +46,8 @@ def create_app(
     """
     settings = settings or ServerSettings.from_environment()
     used_store = store or open_store(settings.store)
+    if plugins is not None:  # other processes have the installed ones
+        settings = dataclasses.replace(settings, ingest_processes=0)
     service = Service(used_store, plugins or installed(), settings)
 
     @asynccontextmanager
@@ -53,6 +56,7 @@ def create_app(
         try:
             yield
         finally:
+            await service.workers.close()
             await used_store.close()
 
     app = FastAPI(

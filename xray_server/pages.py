@@ -114,6 +114,10 @@ class CandidatePage:
     def __hash__(self) -> int:
         return hash((self.stage_id, self.page, self.seqs))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = (self.run_id, self.stage_id, self.page, self.started_at, self.seqs, self.ids, self.reason_labels)
+        return _restored, (*given, self.packed, self._ranges)
+
     def __repr__(self) -> str:
         return f"<CandidatePage {self.page} of stage {self.stage_id}, {len(self.seqs)} candidates>"
 
@@ -167,6 +171,10 @@ def join_columns(pages: Iterable[CandidatePage]) -> Columns:
             values += columns.column(name)
         joined.candidate_id += columns.candidate_id
     return joined
+
+
+def _restored(*given: Any) -> CandidatePage:
+    return CandidatePage(*given[:7], packed=given[7], ranges=given[8])
 
 
 def _page(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
+import os
 import socket
 import sys
 from pathlib import Path
@@ -12,8 +14,9 @@ import uvicorn
 
 from xray.exceptions import XRayError
 from xray_server.app import create_app, open_store
-from xray_server.settings import ServerSettings
+from xray_server.settings import PREFIX, ServerSettings
 from xray_server.stores.base import Store
+from xray_server.workers import default_processes
 
 
 def serve(*, host: str | None = None, port: int | None = None, store: str | None = None) -> int:
@@ -31,6 +34,8 @@ def serve(*, host: str | None = None, port: int | None = None, store: str | None
         XRayError: The address or the store cannot be used.
     """
     settings = ServerSettings.from_environment()
+    if f"{PREFIX}INGEST_PROCESSES" not in os.environ:
+        settings = dataclasses.replace(settings, ingest_processes=default_processes())
     settings = dataclasses.replace(
         settings,
         host=settings.host if host is None else host,
@@ -46,6 +51,9 @@ def serve(*, host: str | None = None, port: int | None = None, store: str | None
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
     location = Path(used_store.describe()["location"]).absolute()
     server = _Server(config, f"X-Ray listens on {address}\nData lies in {location}")
+    # What is there by now stays; and batches are many small objects without cycles, not worth a look each time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 

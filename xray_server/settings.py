@@ -27,6 +27,8 @@ class ServerSettings:
         max_decompressed_bytes: The longest body that it takes, decompressed.
         max_events_per_batch: The most events that it takes at once.
         max_question_bytes: The longest body that ``/v1/query`` takes.
+        ingest_processes: How many processes prepare large batches beside the service's own; 0 is none.
+            ``xray serve`` takes one for each further processor where nothing is said.
     """
 
     host: str = "127.0.0.1"
@@ -36,6 +38,7 @@ class ServerSettings:
     max_decompressed_bytes: int = 64 * 1024 * 1024
     max_events_per_batch: int = 10_000
     max_question_bytes: int = 1024 * 1024
+    ingest_processes: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:

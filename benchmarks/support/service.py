@@ -55,13 +55,19 @@ class Service:
         return self._process.pid
 
     def memory_mb(self, what: str = "VmRSS") -> float | None:
-        """The memory that the service has (``VmRSS``) or had at most (``VmHWM``), or None where nobody says."""
+        """The memory of the service and its child processes in MiB, or None where nobody says.
+
+        Args:
+            what: ``VmRSS``, what they have now, or ``VmHWM``, what each of them had at most.
+        """
+        process_id = self._process.pid
         try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+            threads = Path(f"/proc/{process_id}/task").iterdir()
+            children = [child for one in threads for child in (one / "children").read_text(encoding="ascii").split()]
+            processes = [str(process_id), *children]
+            return sum(_memory_mb(Path(f"/proc/{process}/status"), what) for process in processes)
         except OSError:
             return None
-        found = next(line for line in status.splitlines() if line.startswith(f"{what}:"))
-        return int(found.split()[1]) / 1024
 
     def post_all(self, bodies: Sequence[bytes]) -> float:
         """Post all bodies over several connections; the seconds until the last one is acknowledged.
@@ -104,6 +110,11 @@ class Service:
     def count_stages(self) -> int:
         """How many stages there are, at least: a page of the list of stages, as a check that something is there."""
         return len(json.loads(_get(self._place, "/v1/stages?limit=5"))["rows"])
+
+
+def _memory_mb(status: Path, what: str) -> float:
+    lines = status.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{what}:"))
 
 
 def _get(place: tuple[str, int], path: str) -> bytes:

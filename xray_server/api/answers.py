@@ -19,6 +19,7 @@ from xray_server.query.parser import parse
 from xray_server.query.run import Coverage, answer
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
+from xray_server.workers import Workers
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TIMES = {
@@ -43,6 +44,7 @@ class Service:
         self.plugins = plugins
         self.settings = settings
         self.ingest = Ingest(store, plugins)
+        self.workers = Workers(settings.ingest_processes, settings.max_events_per_batch)
 
     async def declarations(self) -> dict[str, list[Metric]]:
         """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.
