@@ -26,12 +26,12 @@ class Service:
 
 
 @contextmanager
-def start_service(folder: Path, *arguments: str) -> Iterator[Service]:
+def start_service(folder: Path, *arguments: str, **environment: str) -> Iterator[Service]:
     """``xray serve`` on a free port with its data in ``folder``; stopped at the end."""
     command = [sys.executable, "-m", "xray.cli", "serve", "--port", "0", "--store", f"sqlite:///{folder}/xray.sqlite3"]
     process = subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("XRAY_SERVER")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("XRAY_SERVER")} | environment,
     )  # fmt: skip
     assert process.stdout is not None
     try:
