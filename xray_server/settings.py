@@ -28,7 +28,7 @@ class ServerSettings:
         max_events_per_batch: The most events that it takes at once.
         max_question_bytes: The longest body that ``/v1/query`` takes.
         ingest_processes: How many processes prepare large batches beside the service's own; 0 is none.
-            ``xray serve`` takes one for each further processor where nothing is said.
+            ``xray serve`` takes one for each processor where nothing is said.
     """
 
     host: str = "127.0.0.1"
