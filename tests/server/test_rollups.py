@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -55,14 +56,18 @@ def test_counts_bounds_and_sums_are_exact(values: list[float], nulls: int):
         assert mean(summary) == summary["sum"] / len(values)
 
 
-@given(values=st.lists(st.one_of(st.none(), st.floats(-1e300, 1e300))), cuts=st.lists(st.integers(0, 20)), seed=st.randoms())
+@given(
+    values=st.lists(st.one_of(st.none(), st.floats(-1e300, 1e300))),
+    cuts=st.lists(st.integers(0, 20)),
+    seed=st.randoms(),
+)
 def test_any_order_and_grouping_give_the_same(values: list[float | None], cuts: list[int], seed: random.Random):
     """Summaries of parts, put together, are the summary of the whole; also after a journey as JSON."""
     whole = summarize(values)
     mixed = list(values)
     seed.shuffle(mixed)
     edges = [0, *sorted(min(cut, len(mixed)) for cut in cuts), len(mixed)]
-    parts = [summarize(mixed[start:stop]) for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [summarize(mixed[start:stop]) for start, stop in itertools.pairwise(edges)]
     assert merge_summaries(json.loads(json.dumps(parts))) == whole
 
 

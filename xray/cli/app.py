@@ -100,6 +100,14 @@ def serve(
         str | None,
         typer.Option(help="Where the data lies: sqlite:///FILE.", show_default="sqlite:///.xray/xray.sqlite3"),
     ] = None,
+    keep_candidates: Annotated[
+        str | None, typer.Option(help="How long candidates are kept; metrics stay.", show_default="30d")
+    ] = None,
+    keep_runs: Annotated[str | None, typer.Option(help="How long runs are kept.", show_default="365d")] = None,
+    max_disk: Annotated[
+        str | None,
+        typer.Option(help="What the data may take: 20GB, or unlimited.", show_default="half of the disk that is free"),
+    ] = None,
 ) -> int:
     """Run the service; with no options on the embedded store, in one file below the current folder."""
     try:
@@ -108,7 +116,9 @@ def serve(
         raise XRayError(
             f"The service needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
         ) from None
-    return start(host=host, port=port, store=store)
+    return start(
+        host=host, port=port, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk
+    )
 
 
 @app.command()

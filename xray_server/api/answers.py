@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from xray.exceptions import PluginError, QueryError
 from xray.metrics import Metric
 from xray.plugins import Plugins
+from xray_server.daemons.daemon import Daemon
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
 from xray_server.query.cursor import encode_cursor
@@ -43,6 +44,8 @@ class Service:
         self.plugins = plugins
         self.settings = settings
         self.ingest = Ingest(store, plugins)
+        self.daemons: Sequence[Daemon] = ()
+        """What runs beside answering; empty until the application has started."""
 
     async def declarations(self) -> dict[str, list[Metric]]:
         """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.
