@@ -35,10 +35,11 @@ MAX_BATCH = 4096
 """Pages that are removed at once. Within these bounds a batch grows while the data grows all the same, so that removal
 keeps up with any writer and delays it no more than it has to."""
 
-FIRST_PAUSE_S, MIN_PAUSE_S, MAX_PAUSE_S = 0.5, 0.05, 10.0
+FIRST_PAUSE_S, MIN_PAUSE_S, MAX_PAUSE_S = 0.5, 0.02, 10.0
 AGE_EVERY_S = 60.0
-RECLAIM_FROM = 0.1
-"""The share of what is there that has to go at once for its space to be given back; less is soon used again."""
+RECLAIM_FROM = 0.25
+"""The share of what is there that has to go at once for its space to be given back, as after a limit was lowered; less
+is soon used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,12 @@ class Retention(Daemon):
         self.removed = Removed()
         """All that was removed so far."""
         self._batch = FIRST_BATCH
-        self._last_size: tuple[float, int] | None = None
+        self._last_look: tuple[float, int] | None = None
+        self._growth = 0.0  # bytes a second, while nothing is removed
         self._next_by_age = 0.0
         self._up_to: dict[str, int] = {}
+        self._step = 0
+        self._next_first_step = 0.0
         self.is_over = False
         """Whether the data takes more than it may although nothing is left that could go."""
 
@@ -172,21 +176,26 @@ class Retention(Daemon):
         if self._policy.max_disk_bytes is None:
             return MAX_PAUSE_S
         usage = await self._store.usage()
+        self._note_growth(usage.size_bytes)
         target = int(self._policy.max_disk_bytes * self._target)
-        size, total = usage.size_bytes, Removed()
+        size = usage.size_bytes
+        page_bytes = max(size / max(usage.page_count, 1), 1)
+        took_s = MIN_PAUSE_S
         while size > target:
+            # At least what is written meanwhile, as far as is known.
+            self._batch = min(max(self._batch, int(self._growth * took_s / page_bytes)), MAX_BATCH)
             began = time.monotonic()
             removed = await self._remove_oldest(self._batch)
             if removed == Removed():
                 break
-            total += removed
             self.removed += removed
             before, size = size, (await self._store.usage()).size_bytes
             self._batch = min(self._batch * 2, MAX_BATCH) if size >= before else max(self._batch * 7 // 8, FIRST_BATCH)
+            took_s = time.monotonic() - began
             if size <= self._policy.max_disk_bytes:
-                await asyncio.sleep((time.monotonic() - began) / 4)
+                await asyncio.sleep(took_s / 4)
         self.is_over = size > self._policy.max_disk_bytes
-        if total.pages > RECLAIM_FROM * usage.page_count or total.runs > RECLAIM_FROM * usage.run_count:
+        if size < usage.size_bytes * (1 - RECLAIM_FROM):
             await self._store.reclaim()
         return self._pause_s(size, target)
 
@@ -194,26 +203,38 @@ class Retention(Daemon):
         """Remove the oldest pages of all projects, or where there are none the oldest runs; the last day's last."""
         # The project of which the least is known to be gone may have the oldest.
         projects = sorted(await self._store.projects(), key=lambda project: self._up_to.get(project, -1))
-        for before in (now_ms() - RECENT_MS, None):
-            for remove, limit in (
-                (self._store.remove_candidates, batch),
-                (self._store.remove_runs, max(1, batch // 8)),
-            ):
-                for project in projects:
-                    removed = await remove(project, before=before, limit=limit)
-                    if removed != Removed():
-                        if removed.up_to is not None:
-                            self._up_to[project] = removed.up_to
-                        return removed
+        steps = [
+            (remove, before, limit)
+            for before in (now_ms() - RECENT_MS, None)
+            for remove, limit in ((self._store.remove_candidates, batch), (self._store.remove_runs, max(1, batch // 8)))
+        ]
+        # Where a step found nothing, it is passed over until some of what there is may have become older.
+        if time.monotonic() >= self._next_first_step:
+            self._step, self._next_first_step = 0, time.monotonic() + AGE_EVERY_S
+        while self._step < len(steps):
+            remove, before, limit = steps[self._step]
+            for project in projects:
+                removed = await remove(project, before=before, limit=limit)
+                if removed != Removed():
+                    if removed.up_to is not None:
+                        self._up_to[project] = removed.up_to
+                    return removed
+            self._step += 1
+        self._step = 0
         return Removed()
 
+    def _note_growth(self, size: int) -> None:
+        """Learn from what was written since the last look how fast that goes; a burst is remembered for a while."""
+        if self._last_look is not None:
+            then, last = self._last_look
+            growth = (size - last) / max(time.monotonic() - then, 0.001)
+            self._growth = max(growth, self._growth * 0.9)
+
     def _pause_s(self, size: int, target: int) -> float:
-        now = time.monotonic()
-        pause_s = FIRST_PAUSE_S
-        if self._last_size is not None:
-            then, last = self._last_size
-            growth = (size - last) / max(now - then, 0.001)
-            # Four looks before the target can be reached at this pace.
-            pause_s = max(target - size, 0) / growth / 4 if growth > 0 else MAX_PAUSE_S
-        self._last_size = now, size
+        """How long until the target can be reached, in four looks."""
+        if self._last_look is None:
+            pause_s = FIRST_PAUSE_S
+        else:
+            pause_s = max(target - size, 0) / self._growth / 4 if self._growth > 0 else MAX_PAUSE_S
+        self._last_look = time.monotonic(), size
         return min(max(pause_s, MIN_PAUSE_S), MAX_PAUSE_S)
