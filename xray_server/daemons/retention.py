@@ -35,7 +35,10 @@ MAX_BATCH = 4096
 """Pages that are removed at once. Within these bounds a batch grows while the data grows all the same, so that removal
 keeps up with any writer and delays it no more than it has to."""
 
-FIRST_PAUSE_S, MIN_PAUSE_S, MAX_PAUSE_S = 0.5, 0.02, 10.0
+MIN_PAUSE_S, MAX_PAUSE_S = 0.02, 10.0
+FASTEST_WRITER = 50_000_000
+"""Bytes a second that may come at any moment, also after a quiet time."""
+
 AGE_EVERY_S = 60.0
 RECLAIM_FROM = 0.25
 """The share of what is there that has to go at once for its space to be given back, as after a limit was lowered; less
@@ -231,10 +234,6 @@ class Retention(Daemon):
             self._growth = max(growth, self._growth * 0.9)
 
     def _pause_s(self, size: int, target: int) -> float:
-        """How long until the target can be reached, in four looks."""
-        if self._last_look is None:
-            pause_s = FIRST_PAUSE_S
-        else:
-            pause_s = max(target - size, 0) / self._growth / 4 if self._growth > 0 else MAX_PAUSE_S
+        """How long the fastest writer needs to the target, or where that is reached for a fiftieth of it."""
         self._last_look = time.monotonic(), size
-        return min(max(pause_s, MIN_PAUSE_S), MAX_PAUSE_S)
+        return min(max(max(target - size, target / 50) / FASTEST_WRITER, MIN_PAUSE_S), MAX_PAUSE_S)
