@@ -254,7 +254,7 @@ def test_a_daemon_outlives_its_errors(monkeypatch, caplog):
     async def use():
         failing = Failing()
         async with running([failing]):
-            while failing.ticks < 3:
+            while failing.ticks < 3:  # noqa: ASYNC110 - it is the daemon that is waited for
                 await asyncio.sleep(0)
         return failing
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from xray.cli import show as views
+from xray.cli import upkeep
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
 from xray.exceptions import ServiceError, XRayError
@@ -40,6 +41,9 @@ Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where an ear
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+upkeep.install(app)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -90,6 +90,28 @@ async def policy_of(settings: ServerSettings, store: Store) -> Policy:
     return Policy(keep_candidates_ms, keep_runs_ms, limit)
 
 
+async def planned(store: Store, policy: Policy) -> Removed:
+    """What is too old by a policy; nothing is removed.
+
+    Raises:
+        StoreError: The data could not be read.
+    """
+    total = Removed()
+    now = now_ms()
+    for project in await store.projects():
+        runs = pages = Removed()
+        if policy.keep_runs_ms is not None:
+            runs = await store.remove_runs(project, before=now - policy.keep_runs_ms, limit=1, dry_run=True)
+        if policy.keep_candidates_ms is not None:
+            before = now - policy.keep_candidates_ms
+            pages = await store.remove_candidates(project, before=before, limit=1, dry_run=True)
+        # Of two bounds, the pages beyond the older one are among those beyond the other.
+        total += Removed(
+            runs.runs, runs.stages + pages.stages, max(runs.pages, pages.pages), max(runs.candidates, pages.candidates)
+        )
+    return total
+
+
 class Retention(Daemon):
     """Removes what a policy does not keep.
 
