@@ -14,6 +14,9 @@ from xray.plugins import Plugins, installed
 from xray_server import errors
 from xray_server.api import health, ingest, query, runs, stages
 from xray_server.api.answers import Service
+from xray_server.daemons.daemon import running
+from xray_server.daemons.refresher import Refresher
+from xray_server.daemons.retention import Retention, policy_of
 from xray_server.settings import ServerSettings, sqlite_path
 from xray_server.stores.base import Store
 from xray_server.stores.sqlite import SqliteStore
@@ -54,7 +57,9 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await used_store.open()
         try:
-            yield
+            service.daemons = [Refresher(used_store), Retention(used_store, await policy_of(settings, used_store))]
+            async with running(service.daemons):
+                yield
         finally:
             await service.workers.close()
             await used_store.close()

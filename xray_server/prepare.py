@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xray.exceptions import SchemaError, did_you_mean
+from xray.ids import id_time_ms, now_ms
 from xray.plugins import Plugins
 from xray.schema import SCHEMA_VERSION
 from xray.stage_types.base import Columns
@@ -116,7 +117,9 @@ def _add(prepared: Prepared, event: ValidEvent, plugins: Plugins) -> None:
     if stage is None:
         return
     columns = event.columns or Columns([])
-    batch.pages += paginate(run["id"], stage["id"], run.get("started_at"), columns, event.from_seq)
+    # For retention: a run whose start nobody says is as old as its id, or else as young as its candidates.
+    started_at = run.get("started_at") or id_time_ms(run["id"]) or now_ms()
+    batch.pages += paginate(run["id"], stage["id"], started_at, columns, event.from_seq)
     if event.type == "stage":
         measured = measure(stage, columns, event.metrics, plugins)
         merge_into(stage, measured.partial)

@@ -29,6 +29,11 @@ class ServerSettings:
         max_question_bytes: The longest body that ``/v1/query`` takes.
         ingest_processes: How many processes prepare large batches beside the service's own; 0 is none.
             ``xray serve`` takes one for each processor where nothing is said.
+        keep_candidates: How long candidates are kept after their run's start: ``30d``, or ``forever``. Their stages
+            keep their metrics and say that the candidates are gone.
+        keep_runs: How long runs are kept, with all that is theirs: ``365d``, or ``forever``.
+        max_disk: What the data may take, logs and indexes included: ``20GB``, or ``unlimited``; ``auto`` is half of
+            the data's and the free disk together for the embedded store, and no limit for others.
     """
 
     host: str = "127.0.0.1"
@@ -39,6 +44,9 @@ class ServerSettings:
     max_events_per_batch: int = 10_000
     max_question_bytes: int = 1024 * 1024
     ingest_processes: int = 0
+    keep_candidates: str = "30d"
+    keep_runs: str = "365d"
+    max_disk: str = "auto"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:

@@ -21,9 +21,11 @@ from typing import Any
 from xray.exceptions import StoreError
 from xray_server.documents import Document, merge_into
 from xray_server.pages import CandidatePage, merge_pages
-from xray_server.stores.base import WriteBatch
+from xray_server.rollups import changed_buckets
+from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.sqlite import rows
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor, read_dictionary
+from xray_server.stores.sqlite.rollups import mark_dirty
 from xray_server.stores.sqlite.rows import RUNS, STAGES, Table
 from xray_server.stores.sqlite.values import Words, id_text, id_value
 
@@ -50,6 +52,19 @@ class Job:
     new_runs: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Any other change of the file, inside a transaction; batches may share it.
+
+    Args:
+        make: Makes the change. It is undone and made once more where another part of the transaction fails.
+        done: Called in the writer's thread with None when the change is durable, or with what went wrong.
+    """
+
+    make: Callable[[sqlite3.Connection], object]
+    done: Callable[[StoreError | None], None]
+
+
 class Writer:
     """The writer's thread; it ends after the jobs that were given before :meth:`close`.
 
@@ -59,8 +74,9 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
         self._metrics: dict[tuple[int, str, str | None], int] = {}
+        self._dirty: set[tuple[str, Bucket]] = set()
         self._words = Words(connection)
         self._compressor = Compressor(connection)
         self._decompressor = Decompressor(functools.partial(read_dictionary, connection))
@@ -68,7 +84,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="xray-sqlite-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | Change) -> None:
         """Put a job at the end of the queue; the caller bounds how many wait."""
         self._jobs.put(job)
 
@@ -90,7 +106,7 @@ class Writer:
             self._write_together([job for job in waiting if job is not None])
         self._connection.close()
 
-    def _write_together(self, jobs: list[Job]) -> None:
+    def _write_together(self, jobs: Sequence[Job | Change]) -> None:
         if not jobs:
             return
         error = self._transaction(jobs)
@@ -101,14 +117,19 @@ class Writer:
         for job in jobs:
             job.done(self._transaction([job]))
 
-    def _transaction(self, jobs: list[Job]) -> StoreError | None:
+    def _transaction(self, jobs: Sequence[Job | Change]) -> StoreError | None:
         try:
             self._compressor.keep_trained()
+            self._dirty.clear()
             self._connection.execute("BEGIN IMMEDIATE")
             self._next_row.clear()
             for job in jobs:
-                job.new_runs.clear()
-                self._write(job)
+                if isinstance(job, Change):
+                    job.make(self._connection)
+                else:
+                    job.new_runs.clear()
+                    self._write(job)
+            mark_dirty(self._connection, self._dirty)
             self._connection.execute("COMMIT")
             return None
         except Exception as error:
@@ -163,7 +184,10 @@ class Writer:
             else:
                 changed.append([*values, row])
             rows_of[document_id] = row
-            if table is STAGES and before.get("metrics") != after.get("metrics"):
+            if table is not STAGES:
+                continue
+            self._dirty.update((project, bucket) for bucket in changed_buckets(before, after))
+            if before.get("metrics") != after.get("metrics"):
                 dropped += self._metric_rows(number, row, before.get("metrics"))
                 added += self._metric_rows(number, row, after.get("metrics"))
         marks = ", ".join(f'"{name}" = ?' for name in table.stored)
