@@ -212,7 +212,7 @@ def _ranks(name: str, values: list[Any], place: _Place) -> list[Any]:
     return values
 
 
-def _objects(name: str, values: list[Any], place: _Place) -> list[Any]:
+def _objects(name: str, values: list[Any], place: _Place) -> Any:
     for position, value in enumerate(values):
         if value is not None and not isinstance(value, dict):
             raise SchemaError(f"'{name}' is an object.", code="bad_candidate", path=place(name, position))
@@ -224,8 +224,8 @@ def _json(_name: str, values: list[Any], _place: _Place) -> Any:
     table = as_table(values)
     if table is not None and is_clean_table(table, 1):
         return table
-    values = plain(values)
-    return values if is_clean_list(values) else [clean(value) for value in values]
+    listed = plain(values)
+    return listed if is_clean_list(listed) else [clean(value) for value in listed]
 
 
 _CHECKS: dict[str, Callable[[str, list[Any], _Place], Any]] = {

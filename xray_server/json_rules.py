@@ -62,8 +62,8 @@ def is_clean_list(values: Sequence[Any], depth: int = 0) -> bool:
         if kind is float and math.isfinite(sum(filter(None, values))):
             return True
         if kind is int:
-            numbers = [0, *filter(None, values)]
-            return INT64_MIN <= min(numbers) and max(numbers) <= INT64_MAX
+            numbers: list[int] = [0, *filter(None, values)]
+            return min(numbers) >= INT64_MIN and max(numbers) <= INT64_MAX
         if kind is dict and depth + 1 < MAX_DEPTH:
             table = as_table(values)
             if table is not None:

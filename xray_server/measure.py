@@ -139,7 +139,10 @@ def _compute(
 ) -> dict[str, Any]:
     try:
         # Copies: a plugin's code gets nothing that it could change behind our back.
-        values = {name: column if _is_left_packed(name, stage_type) else plain(column) for name, column in columns.values.items()}
+        values = {
+            name: column if _is_left_packed(name, stage_type) else plain(column)
+            for name, column in columns.values.items()
+        }
         return check_metrics(
             stage_type.measure(Columns(list(columns.candidate_id), values, dict(facts or {}))), "metrics"
         )

@@ -14,7 +14,8 @@ A pack is ``[form, count, {column: values}]``. Values are a plain list, or an ob
 ``{"keys": […], "by": […]}``  objects of one form: the keys, and the values of each key, written likewise
 ==========================  ===========================================================================
 
-Each of these keeps what is not predictable apart from what is. Numbers stand as decimal text: prices and ratings have few digits, and a compressor sees that in text only.
+Each of these keeps what is not predictable apart from what is. Numbers stand as decimal text: prices and ratings have
+few digits, and a compressor sees that in text only.
 """
 
 from __future__ import annotations

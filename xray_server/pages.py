@@ -89,7 +89,7 @@ class CandidatePage:
 
     @property
     def block(self) -> bytes:
-        """The columns other than the ids, packed and compressed; it says its form, and needs nothing else to be read."""
+        """The columns other than the ids, packed and compressed; it says its form and is read by itself."""
         if self._block is None:
             self._block = _compressor().compress(self.packed)
         return self._block
@@ -165,10 +165,11 @@ def join_columns(pages: Iterable[CandidatePage]) -> Columns:
     joined = Columns([])
     for page in pages:
         columns = page.columns()
-        for name in columns.values.keys() - joined.values.keys():
-            joined.values[name] = [None] * len(joined)
+        for name in columns.values:
+            if name not in joined.values:
+                joined.values[name] = [None] * len(joined)
         for name, values in joined.values.items():
-            values += columns.column(name)
+            values.extend(columns.column(name))
         joined.candidate_id += columns.candidate_id
     return joined
 

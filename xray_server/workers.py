@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import IO
 
 import msgspec
 
@@ -90,7 +90,7 @@ class Workers:
         process: subprocess.Popen[bytes] | None = getattr(self._local, "process", None)
         try:
             if process is None:
-                process = self._local.process = subprocess.Popen(
+                process = self._local.process = subprocess.Popen(  # noqa: S603 - this module itself
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
                 )
                 self._running.append(process)
@@ -120,13 +120,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _write(stream: BinaryIO, data: bytes) -> None:
+def _write(stream: IO[bytes], data: bytes) -> None:
     stream.write(len(data).to_bytes(8, "little"))
     stream.write(data)
     stream.flush()
 
 
-def _read(stream: BinaryIO) -> bytes:
+def _read(stream: IO[bytes]) -> bytes:
     head = stream.read(8)
     size = int.from_bytes(head, "little")
     data = stream.read(size)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from support.workload import Pool
 
 import xray
+from support.workload import Pool
 from xray.testing import Recorder
 
 PRODUCTS = 100_000
@@ -20,25 +20,28 @@ EVENTS_PER_BODY = 500
 BODY_BYTES = 4 << 20
 """How many records, and of what weight, the SDK puts into one request."""
 
-_MAKERS = (
-    "Acme Boreal Corvus Delta Everest Fjord Granite Halcyon Ibex Juniper Kestrel Lumen Meridian Nimbus Orchid Pinnacle "
-    "Quartz Ridgeline Solstice Tundra Umbra Vertex Willow Xenon Yarrow Zephyr"
-).split()
-_QUALITIES = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_MAKERS = _words(
+    "Acme Boreal Corvus Delta Everest Fjord Granite Halcyon Ibex Juniper Kestrel Lumen Meridian Nimbus Orchid "
+    "Pinnacle Quartz Ridgeline Solstice Tundra Umbra Vertex Willow Xenon Yarrow Zephyr"
+)
+_QUALITIES = _words(
     "Compact Wireless Folding Insulated Portable Heavy Slim Waterproof Rechargeable Adjustable Stainless Organic "
     "Ergonomic Magnetic Padded Silent Solar Vintage Ultralight Reinforced"
-).split()
-_MATERIALS = (
+)
+_MATERIALS = _words(
     "Steel Bamboo Cotton Leather Ceramic Glass Walnut Titanium Canvas Carbon Wool Silicone Copper Marble Linen Cork"
-).split()
-_THINGS = (
-    "Bottle Backpack Lamp Kettle Headphones Jacket Keyboard Chair Blender Tent Knife Speaker Notebook Mug Watch Camera "
-    "Router Skillet Pillow Charger Tripod Gloves Helmet Cooler Grinder Organizer Monitor Scale Mat Drill"
-).split()
+)
+_THINGS = _words(
+    "Bottle Backpack Lamp Kettle Headphones Jacket Keyboard Chair Blender Tent Knife Speaker Notebook Mug Watch "
+    "Camera Router Skillet Pillow Charger Tripod Gloves Helmet Cooler Grinder Organizer Monitor Scale Mat Drill"
+)
 _VARIANTS = ("Black", "White", "Blue", "Red", "Green", "Grey", "Set of 2", "Set of 4", "Large", "Small", "Pro", "Mini")
-_CATEGORIES = (
-    "kitchen outdoor office audio clothing lighting travel sports tools garden computers health"
-).split()  # fmt: skip
+_CATEGORIES = _words("kitchen outdoor office audio clothing lighting travel sports tools garden computers health")
 _REASONS = {"price_too_high": 0.35, "rating_too_low": 0.15, "wrong_category": 0.1, "out_of_stock": 0.06}
 
 Rows = list[tuple[str, str, str, float, float, str, str, str | None]]

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 PACKAGES = ("xray-decisions", "msgspec", "zstandard", "fastapi", "uvicorn", "pymongo")
+X_SIGN = "\N{MULTIPLICATION SIGN}"
 STAGES_PER_S_GOAL = 5000
 IDLE_MB_GOAL = 150
 SIZE_GOALS = {20: 2.25, 5000: 1.75}
@@ -108,7 +109,7 @@ def goals(report: Report) -> list[Goal]:
             limit_ratio = SIZE_GOALS[case.size]
             found.append(
                 Goal(
-                    f"{place}: bytes, × gzipped JSON Lines",
+                    f"{place}: bytes, {X_SIGN} gzipped JSON Lines",
                     f"≤ {limit_ratio}",
                     f"{case.of_gzipped:.2f}",
                     case.of_gzipped <= limit_ratio,
@@ -132,7 +133,15 @@ def print_tables(report: Report) -> None:
         f"Medians of {rounds} interleaved rounds, each on an empty store; shares of raw: medians of the rounds' own. "
         f"A {'quick' if report.quick else 'full'} run, {report.took_s:.0f} s.\n"
     )
-    _row("store", "candidates a stage", "stages/s", "candidates/s", "raw candidates/s", "× raw", "lowest to highest")
+    _row(
+        "store",
+        "candidates a stage",
+        "stages/s",
+        "candidates/s",
+        "raw candidates/s",
+        f"{X_SIGN} raw",
+        "lowest to highest",
+    )
     _row(":---", *["---:"] * 6)
     for case in report.cases:
         shares = case.shares
@@ -146,7 +155,7 @@ def print_tables(report: Report) -> None:
             f"{shares[0]:.2f} to {shares[-1]:.2f}",
         )
     print()
-    _row("store", "candidates a stage", "bytes/candidate", "raw", "JSON Lines", "gzipped", "× gzipped")
+    _row("store", "candidates a stage", "bytes/candidate", "raw", "JSON Lines", "gzipped", f"{X_SIGN} gzipped")
     _row(":---", *["---:"] * 6)
     for case in report.cases:
         each = case.candidates

@@ -41,7 +41,7 @@ def batch(stage_count):
             "columns": {
                 "candidate_id": [f"c{n}" for n in range(CANDIDATES)],
                 "verdict": ["failed" if n % 3 else "passed" for n in range(CANDIDATES)],
-                "data": [{"n": n, "title": f"A title of some length that differs {n * order}"} for n in range(CANDIDATES)],
+                "data": [{"n": n, "title": f"A title of some length {n * order}"} for n in range(CANDIDATES)],
             },
         }
         for order in range(stage_count)

@@ -69,4 +69,3 @@ async def ingest(request: Request, service: Here) -> Response:
     if not errors:
         return json_response(answer)
     return json_response({"error": errors[0]["error"]} | answer, 422)
-

@@ -31,14 +31,17 @@ CANDIDATES = [
 ]
 DECLARED = {"audit": [{"name": "oddness", "kind": "number"}]}
 
+STAGE_COLUMNS = """stages (
+    row, project, id, run_id, name, type, "order", started_at, metrics_over, pipeline_id, pipeline_key, pipeline_label,
+    pipeline_started_at, rest
+)"""
 ROWS_1 = [
     ("words", [(1, "default"), (2, "shop"), (3, "success"), (4, "filter"), (5, "filtering")]),
     ("runs (row, project, id, key, label, started_at, status, metadata, tags, rest)", [
         (7, 1, bytes.fromhex(RUN_ID.replace("-", "")), "request 1", 2, START, 3, '{"team":"ads"}', '["a"]',
          '{"input":{"q":1}}'),
     ]),
-    ("stages (row, project, id, run_id, name, type, \"order\", started_at, metrics_over, pipeline_id, pipeline_key,"
-     " pipeline_label, pipeline_started_at, rest)", [
+    (STAGE_COLUMNS, [
         (9, 1, bytes.fromhex(STAGE_ID.replace("-", "")), bytes.fromhex(RUN_ID.replace("-", "")), 4, 5, 3, START + 5, 2,
          1, "request 1", 2, START,
          zstandard.compress(b'{"metrics":{"failed":2,"label_counts":{"dear":1}}}')),
@@ -104,7 +107,9 @@ def test_a_file_of_an_earlier_form_has_everything(tmp_path, form):
                     asked = Condition(Field((field,)), Compare("eq", value))
                     assert ids(await store.scan(PROJECT, Scan("stages", candidate=And((asked,))))) == expected
             more = {"id": STAGE_ID, "run_id": RUN_ID, "metrics": {"failed": 3}, "metrics_over": 3}
-            await store.write(PROJECT, WriteBatch(stages={STAGE_ID: more}, runs={RUN_ID: {"id": RUN_ID, "version": "2"}}))
+            await store.write(
+                PROJECT, WriteBatch(stages={STAGE_ID: more}, runs={RUN_ID: {"id": RUN_ID, "version": "2"}})
+            )
             assert (await documents(store, "runs"))[RUN_ID] == RUN | {"version": "2"}
             for failed, expected in ((2, []), (3, [STAGE_ID])):
                 asked = Condition(Metric("failed"), Compare("eq", failed))

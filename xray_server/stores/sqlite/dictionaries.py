@@ -148,7 +148,7 @@ class Compressor:
         size = DICTIONARY_BYTES if kind[0] == "page" else SMALL_DICTIONARY_BYTES
         data: bytes | None = None
         try:
-            data = zstandard.train_dictionary(size, samples, level=LEVEL).as_bytes()
+            data = zstandard.train_dictionary(size, list(samples), level=LEVEL).as_bytes()
         except (zstandard.ZstdError, ValueError) as error:  # too alike, or too different: nothing would be gained
             log.debug("No dictionary was made for %s: %s", kind, error)
         self._trained.append((kind, data))

@@ -7,7 +7,6 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -93,9 +92,7 @@ class Table:
             word_expression(quoted[name]) if self.storage.get(name) == "word" else quoted[name] for name in self.stored
         )
 
-    def encode(
-        self, document: Mapping[str, Any], words: Words, compress: Callable[[bytes], str | bytes]
-    ) -> list[Any]:
+    def encode(self, document: Mapping[str, Any], words: Words, compress: Callable[[bytes], str | bytes]) -> list[Any]:
         """The values of the columns in ``stored``.
 
         Raises:
@@ -255,19 +252,17 @@ _ID_SEED = zlib.crc32(b"candidate_id\0")
 _LABEL_SEED = zlib.crc32(b"reason_label\0")
 
 
-def decode_page(
-    stage_id: str, run_id: str | None, row: Sequence[Any], decompressor: Decompressor
-) -> CandidatePage:
+def decode_page(stage_id: str, run_id: str | None, row: Sequence[Any], decompressor: Decompressor) -> CandidatePage:
     """The page of a row that was selected with ``PAGE_READ``; ``run_id`` is what the stage's own row has."""
     number, started_at, count, block = row
     head, packed = decompressor.decompress(block).split(b"\n", 1)
+    named: str | None
     named, seqs, texts, labels = _decode_json(head)
-    run_id = named or run_id or ""
     ids = read_texts(texts, count)
     if len(seqs) == 1:
         seqs = range(seqs[0], seqs[0] + count)
     page = number & (1 << PAGE_BITS) - 1
-    return CandidatePage(run_id, stage_id, page, started_at, seqs, ids, labels, packed=packed)
+    return CandidatePage(named or run_id or "", stage_id, page, started_at, seqs, ids, labels, packed=packed)
 
 
 def merge_declarations(

@@ -38,7 +38,7 @@ def statements(project: str, scan: Scan) -> Iterator[Sql]:
                 yield _statement(project, scan, keys, has_value, where)
 
 
-def sort_values(scan: Scan, found: Sequence[Any]) -> tuple[Any, ...]:
+def sort_values(found: Sequence[Any]) -> tuple[Any, ...]:
     """The sort values of a row as plain JSON values."""
     return tuple(id_text(value) if isinstance(value, bytes) else value for value in found)
 

@@ -101,7 +101,13 @@ class SqliteStore(Store):
 
     def _connect(self) -> sqlite3.Connection:
         # isolation_level=None: transactions are begun and ended by the statements that say so, and nothing else.
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_KEPT)
+        connection = sqlite3.connect(
+            self.path,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS_KEPT,
+        )
         try:
             if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
                 # A file takes these before anything is written, or with VACUUM.
@@ -247,7 +253,10 @@ class SqliteStore(Store):
         def read(connection: sqlite3.Connection) -> list[PipelineSummary]:
             found = connection.execute(query, ("failure", project)).fetchall()
             return [
-                PipelineSummary(*row[:5], _words(connection, row[5]), _words(connection, row[6])) for row in found
+                PipelineSummary(
+                    label, runs, failures, first, last, _words(connection, versions), _words(connection, environments)
+                )
+                for label, runs, failures, first, last, versions, environments in found
             ]
 
         return await self._read(read)
@@ -318,9 +327,7 @@ def _scan(connection: sqlite3.Connection, decompressor: Decompressor, project: s
         if limit <= 0:
             break
         cursor = connection.execute(f"{statement.text} LIMIT ?", (*statement.params, limit))
-        found.extend(
-            Row(table.decode(row[:width], decompressor), scans.sort_values(scan, row[width:])) for row in cursor
-        )
+        found.extend(Row(table.decode(row[:width], decompressor), scans.sort_values(row[width:])) for row in cursor)
     return found
 
 

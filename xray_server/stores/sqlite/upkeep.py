@@ -116,7 +116,8 @@ def remove_pages(connection: sqlite3.Connection, project: str, before: int | Non
 
 def _delete_pages(connection: sqlite3.Connection, pages: Sequence[tuple[int, int, int | None, int]], now: int) -> None:
     connection.executemany(
-        "UPDATE stages SET candidates_removed_at = ? WHERE row = ?", [(now, stage) for stage in {page[1] for page in pages}]
+        "UPDATE stages SET candidates_removed_at = ? WHERE row = ?",
+        [(now, stage) for stage in {page[1] for page in pages}],
     )
     connection.executemany("DELETE FROM pages WHERE row = ?", [(page[0],) for page in pages])
 
