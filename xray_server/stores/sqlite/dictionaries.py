@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ MAX_IN_USE = 64
 SAMPLE_BYTES = 128 * 1024
 """What is collected of a kind before its dictionary is trained; more of it gains next to nothing."""
 
+MAX_WAIT_S = 0.1
 MAX_SAMPLES = 500
 MIN_SAMPLES = 10
 ALL_SAMPLES_BYTES = 16 * 1024 * 1024
@@ -108,6 +110,7 @@ class Compressor:
         self._samples: OrderedDict[Kind, _Samples] = OrderedDict()
         self._trained: list[tuple[Kind, bytes | None]] = []
         self._training: set[Kind] = set()
+        self._threads: list[threading.Thread] = []
         for number, kind in connection.execute("SELECT dictionary, kind FROM dictionaries ORDER BY dictionary"):
             self._numbers[tuple(kind.split("\0"))] = number
 
@@ -140,7 +143,9 @@ class Compressor:
         if samples.add(data):
             del self._samples[kind]
             self._training.add(kind)
-            threading.Thread(target=self._train, args=(kind, samples.values), daemon=True).start()
+            thread = threading.Thread(target=self._train, args=(kind, samples.values), daemon=True)
+            self._threads.append(thread)
+            thread.start()
         elif sum(waiting.size_bytes for waiting in self._samples.values()) > ALL_SAMPLES_BYTES:
             self._samples.popitem(last=False)
 
@@ -156,9 +161,16 @@ class Compressor:
     def keep_trained(self) -> None:
         """Put the dictionaries that were trained meanwhile into the file; between two transactions.
 
+        Training takes some hundredths of a second, once for each kind; what is written meanwhile takes twice the disk
+        for ever. So there is a short wait.
+
         Raises:
             sqlite3.Error: The file could not be written; the dictionary is tried again the next time.
         """
+        deadline = time.monotonic() + MAX_WAIT_S
+        while self._threads and time.monotonic() < deadline:
+            self._threads[0].join(max(0.0, deadline - time.monotonic()))
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
         while self._trained:
             kind, data = self._trained[0]
             if data is not None:
