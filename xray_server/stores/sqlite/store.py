@@ -20,6 +20,7 @@ from xray.exceptions import StoreClosed, StoreError
 from xray_server.pages import PAGE_SIZE, CandidatePage
 from xray_server.query.ast import Scan
 from xray_server.stores.base import PipelineSummary, Row, Store, WriteBatch
+from xray_server.stores.encoding import from_json
 from xray_server.stores.sqlite import rows, scans
 from xray_server.stores.sqlite.schema import migrate
 from xray_server.stores.sqlite.writer import Job, Writer
@@ -196,7 +197,7 @@ class SqliteStore(Store):
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         query = "SELECT stage_type, metrics FROM declarations WHERE project = ? ORDER BY stage_type"
         found = await self._rows(query, (project,))
-        return {stage_type: rows.from_json(metrics) for stage_type, metrics in found}
+        return {stage_type: from_json(metrics) for stage_type, metrics in found}
 
 
 def _scan(connection: sqlite3.Connection, project: str, scan: Scan) -> list[Row]:
@@ -213,4 +214,4 @@ def _scan(connection: sqlite3.Connection, project: str, scan: Scan) -> list[Row]
 
 
 def _words(found: str) -> tuple[str, ...]:
-    return tuple(sorted(word for word in rows.from_json(found) if word is not None))
+    return tuple(sorted(word for word in from_json(found) if word is not None))
