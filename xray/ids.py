@@ -56,3 +56,12 @@ def is_id(value: object) -> bool:
 def now_ms() -> int:
     """The wall clock in milliseconds since 1970, UTC."""
     return clock_ns() // 1_000_000
+
+
+def id_time_ms(value: str) -> int | None:
+    """The time at which an id was made, in milliseconds since 1970; None where it is no UUID of version 7.
+
+    Args:
+        value: A UUID in its canonical text form.
+    """
+    return int(value[:8] + value[9:13], 16) if value[14:15] == "7" else None

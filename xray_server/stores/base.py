@@ -109,6 +109,17 @@ class Removed:
     candidates: int = 0
     up_to: int | None = None
 
+    def __add__(self, other: Removed) -> Removed:
+        """What both took away."""
+        times = [time for time in (self.up_to, other.up_to) if time is not None]
+        return Removed(
+            self.runs + other.runs,
+            self.stages + other.stages,
+            self.pages + other.pages,
+            self.candidates + other.candidates,
+            max(times, default=None),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
@@ -278,6 +289,9 @@ class Store(ABC):
     async def keep_rollups(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
         """Keep rollups in place of what was kept of their buckets; the dirty mark goes where it has not grown since.
 
+        A rollup whose bucket is not dirty any more is passed over: somebody else has kept one of the same or a later
+        state, and an older one in its place would never be found out.
+
         Args:
             project: The project.
             rollups: Rollups, each with the mark that its bucket had **before** its stages were read. One of no stages
@@ -333,12 +347,14 @@ class Store(ABC):
     async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
         """Remove whole runs, the oldest first: with their stages, metrics and pages, and the rollups of their hours.
 
-        A rollup goes when it is older than every run that is left, so that trends reach as far back as runs do.
+        A rollup, and a dirty mark, goes when it is older than every run that is left, so that trends reach as far
+        back as runs do. A run with very many stages or pages may go in several steps, itself last.
 
         Args:
             project: The project.
             before: Only runs that started before this time, in milliseconds since 1970; those without a start are
-                judged by their id's time. None means any run.
+                judged by their id's time, and where the id is no UUID of version 7 they are not removed by age. None
+                means any run; those of unknown age come first.
             limit: The most runs to remove.
             dry_run: Only say what a call without a limit would remove.
         """

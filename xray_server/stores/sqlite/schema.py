@@ -120,7 +120,49 @@ CREATE TABLE declarations (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_VERSION_1,)
+_VERSION_2 = """
+ALTER TABLE stages ADD COLUMN candidates_removed_at INTEGER;
+CREATE INDEX pages_by_start ON pages (project, started_at);
+
+CREATE TABLE dirty_buckets (
+    mark INTEGER PRIMARY KEY AUTOINCREMENT,
+    project TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    label TEXT,
+    name TEXT,
+    type TEXT,
+    version TEXT
+);
+CREATE UNIQUE INDEX dirty_buckets_by_hour ON dirty_buckets (
+    project, hour, ifnull(label, x''), ifnull(name, x''), ifnull(type, x''), ifnull(version, x'')
+);
+
+CREATE TABLE rollups (
+    row INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    label TEXT,
+    name TEXT,
+    type TEXT,
+    version TEXT,
+    stage_count INTEGER NOT NULL,
+    failure_count INTEGER NOT NULL,
+    metrics NOT NULL
+);
+CREATE UNIQUE INDEX rollups_by_hour ON rollups (
+    project, hour, ifnull(label, x''), ifnull(name, x''), ifnull(type, x''), ifnull(version, x'')
+);
+CREATE INDEX rollups_by_label ON rollups (project, label, hour);
+
+INSERT INTO dirty_buckets (project, hour, label, name, type, version)
+SELECT DISTINCT project, started_at - (started_at % 3600000 + 3600000) % 3600000,
+       pipeline_label, name, type, pipeline_version
+FROM stages WHERE started_at IS NOT NULL;
+"""
+# A mark is an AUTOINCREMENT number, so that it is never given twice: a bucket that is marked anew gets a greater one.
+# Absent words are empty blobs in the unique indexes, which no text equals, because SQL takes two NULLs for different.
+
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 """Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
 
 

@@ -17,13 +17,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xray.exceptions import StoreClosed, StoreError
+from xray.ids import now_ms
 from xray_server.pages import PAGE_SIZE, CandidatePage
 from xray_server.query.ast import Scan
-from xray_server.stores.base import PipelineSummary, Row, Store, WriteBatch
+from xray_server.stores.base import (
+    Bucket,
+    Finding,
+    PipelineSummary,
+    Removed,
+    Rollup,
+    Row,
+    Store,
+    Usage,
+    WriteBatch,
+)
 from xray_server.stores.encoding import from_json
-from xray_server.stores.sqlite import rows, scans
+from xray_server.stores.sqlite import checks, rows, scans, upkeep
+from xray_server.stores.sqlite import rollups as rollup_tables
 from xray_server.stores.sqlite.schema import migrate
-from xray_server.stores.sqlite.writer import Job, Writer
+from xray_server.stores.sqlite.writer import Change, Job, Writer
 
 T = TypeVar("T")
 
@@ -31,6 +43,8 @@ READER_THREADS = 4
 MAX_WAITING_WRITES = 1024
 BUSY_TIMEOUT_S = 30
 PAGES_PER_READ = 16
+MAX_IDLE_LOG_BYTES = 16 * 1024 * 1024
+"""The write-ahead log is cut back to this length once everything in it has gone into the file."""
 
 
 class SqliteStore(Store):
@@ -82,7 +96,13 @@ class SqliteStore(Store):
         # isolation_level=None: transactions are begun and ended by the statements that say so, and nothing else.
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
+            if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+                # A file takes this before anything is written, or with VACUUM.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA journal_size_limit = {MAX_IDLE_LOG_BYTES}")
+            # Some builds overwrite what is deleted with zeros, which makes a removal as dear as a write.
+            connection.execute("PRAGMA secure_delete = OFF")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -16384")  # KiB
         except BaseException:
@@ -112,6 +132,16 @@ class SqliteStore(Store):
         self._require_open()
         if batch.is_empty():
             return
+        await self._submit(lambda done: Job(project, batch, done))
+
+    async def _change(self, make: Callable[[sqlite3.Connection], T]) -> T:
+        """Make a change in a transaction of the writer's thread; it is durable when this returns."""
+        results: list[T] = []
+        await self._submit(lambda done: Change(lambda connection: results.append(make(connection)), done))
+        return results[-1]
+
+    async def _submit(self, job: Callable[[Callable[[StoreError | None], None]], Job | Change]) -> None:
+        self._require_open()
         async with self._slots:
             writer = self._require_open()
             loop = asyncio.get_running_loop()
@@ -129,7 +159,7 @@ class SqliteStore(Store):
                 with contextlib.suppress(RuntimeError):  # the loop was closed under a waiting write
                     loop.call_soon_threadsafe(settle, error)
 
-            writer.submit(Job(project, batch, done))
+            writer.submit(job(done))
             await written
 
     def _require_open(self) -> Writer:
@@ -198,6 +228,57 @@ class SqliteStore(Store):
         query = "SELECT stage_type, metrics FROM declarations WHERE project = ? ORDER BY stage_type"
         found = await self._rows(query, (project,))
         return {stage_type: from_json(metrics) for stage_type, metrics in found}
+
+    # --- rollups ------------------------------------------------------------------------------------------------
+
+    async def dirty_buckets(
+        self, project: str, *, limit: int, label: str | None = None, since: int | None = None, until: int | None = None
+    ) -> Sequence[tuple[Bucket, int]]:
+        return await self._read(lambda connection: rollup_tables.dirty(connection, project, limit, label, since, until))
+
+    async def keep_rollups(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
+        await self._change(lambda connection: rollup_tables.keep(connection, project, rollups))
+
+    async def rollups(
+        self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
+    ) -> Sequence[Rollup]:
+        return await self._read(lambda connection: rollup_tables.kept(connection, project, label, name, since, until))
+
+    # --- keeping house ------------------------------------------------------------------------------------------
+
+    async def projects(self) -> Sequence[str]:
+        return await self._read(upkeep.projects)
+
+    async def usage(self) -> Usage:
+        return await self._read(lambda connection: upkeep.usage(connection, self.path))
+
+    async def remove_candidates(
+        self, project: str, *, before: int | None, limit: int, dry_run: bool = False
+    ) -> Removed:
+        if dry_run:
+            return await self._read(lambda connection: upkeep.removable_pages(connection, project, before))
+        now = now_ms()
+        return await self._change(lambda connection: upkeep.remove_pages(connection, project, before, limit, now))
+
+    async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
+        if dry_run:
+            return await self._read(lambda connection: upkeep.removable_runs(connection, project, before))
+        total, more = Removed(), True
+        while more:
+            room = limit - total.runs
+            removed, more = await self._change(
+                lambda connection, room=room: upkeep.remove_runs(connection, project, before, room)  # type: ignore[misc]
+            )
+            total += removed
+        return total
+
+    async def reclaim(self) -> None:
+        while await self._change(upkeep.free_some_pages):
+            pass
+        await self._read(upkeep.shorten_log)
+
+    async def check(self) -> Sequence[Finding]:
+        return await self._read(checks.check)
 
 
 def _scan(connection: sqlite3.Connection, project: str, scan: Scan) -> list[Row]:

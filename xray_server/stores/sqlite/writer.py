@@ -9,16 +9,18 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xray.exceptions import StoreError
 from xray_server.documents import Document, merge_into
 from xray_server.pages import CandidatePage, merge_pages
-from xray_server.stores.base import WriteBatch
+from xray_server.rollups import changed_buckets
+from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import from_json, merge_declarations, to_json
 from xray_server.stores.sqlite import rows
+from xray_server.stores.sqlite.rollups import mark_dirty
 from xray_server.stores.sqlite.rows import RUNS, STAGES, Table
 
 MAX_BATCHES_PER_TRANSACTION = 256
@@ -39,6 +41,19 @@ class Job:
     done: Callable[[StoreError | None], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Any other change of the file, inside a transaction; batches may share it.
+
+    Args:
+        make: Makes the change. It is undone and made once more where another part of the transaction fails.
+        done: Called in the writer's thread with None when the change is durable, or with what went wrong.
+    """
+
+    make: Callable[[sqlite3.Connection], object]
+    done: Callable[[StoreError | None], None]
+
+
 class Writer:
     """The writer's thread; it ends after the jobs that were given before :meth:`close`.
 
@@ -48,12 +63,13 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
         self._metrics: dict[tuple[str, str], int] = {}
+        self._dirty: set[tuple[str, Bucket]] = set()
         self._thread = threading.Thread(target=self._run, name="xray-sqlite-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | Change) -> None:
         """Put a job at the end of the queue; the caller bounds how many wait."""
         self._jobs.put(job)
 
@@ -75,7 +91,7 @@ class Writer:
             self._write_together([job for job in waiting if job is not None])
         self._connection.close()
 
-    def _write_together(self, jobs: list[Job]) -> None:
+    def _write_together(self, jobs: Sequence[Job | Change]) -> None:
         if not jobs:
             return
         error = self._transaction(jobs)
@@ -86,11 +102,16 @@ class Writer:
         for job in jobs:
             job.done(self._transaction([job]))
 
-    def _transaction(self, jobs: list[Job]) -> StoreError | None:
+    def _transaction(self, jobs: Sequence[Job | Change]) -> StoreError | None:
         try:
+            self._dirty.clear()
             self._connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
-                self._write(job.project, job.batch)
+                if isinstance(job, Change):
+                    job.make(self._connection)
+                else:
+                    self._write(job.project, job.batch)
+            mark_dirty(self._connection, self._dirty)
             self._connection.execute("COMMIT")
             return None
         except Exception as error:
@@ -119,6 +140,7 @@ class Writer:
 
     def _merge_stage(self, project: str, stage_id: str, partial: Mapping[str, Any]) -> None:
         row, before, after = self._merge(STAGES, project, stage_id, partial)
+        self._dirty.update((project, bucket) for bucket in changed_buckets(before, after))
         if before.get("metrics") == after.get("metrics"):
             return
         if before.get("metrics"):
