@@ -17,9 +17,12 @@ def all_of(parts: Iterable[Filter]) -> Filter:
     kept = [part for part in parts if part != TRUE]
     if FALSE in kept:
         return FALSE
-    if not kept:
-        return TRUE
-    return kept[0] if len(kept) == 1 else {"$and": kept}
+    together: Filter = {}
+    for part in kept:
+        if together.keys() & part.keys():
+            return {"$and": kept}
+        together |= part
+    return together
 
 
 def any_of(parts: Iterable[Filter]) -> Filter:

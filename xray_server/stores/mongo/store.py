@@ -57,6 +57,7 @@ class MongoStore(Store):
     def __init__(self, url: str) -> None:
         self._address = Address(url)
         self._client: AsyncMongoClient[Raw] | None = None
+        self._freed = upkeep.Freed()
         self._building: asyncio.Task[None] | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ class MongoStore(Store):
     async def usage(self) -> Usage:
         database = self._database()
         with self._address.errors("read"):
-            return await upkeep.usage(database)
+            return await upkeep.usage(database, self._freed)
 
     async def remove_candidates(
         self, project: str, *, before: int | None, limit: int, dry_run: bool = False
@@ -200,7 +201,7 @@ class MongoStore(Store):
             with self._address.errors("read"), pymongo.timeout(LONG_TIMEOUT_S):
                 return await upkeep.removable_candidates(database, project, before)
         with self._address.errors("write"):
-            return await upkeep.remove_candidates(database, project, before, limit)
+            return await upkeep.remove_candidates(database, project, before, limit, self._freed)
 
     async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
         database = self._database()

@@ -7,6 +7,8 @@ which is left to who runs the server: it competes with everything else that the 
 from __future__ import annotations
 
 import heapq
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from bson.datetime_ms import DatetimeMS
@@ -28,6 +30,12 @@ AT_ONCE = 200
 EXACT_UP_TO = 10_000
 """Documents that are counted; of larger collections the server's estimate is taken."""
 
+SETTLED_FROM_BYTES = 16 * 1024 * 1024
+"""Size of a database's files from which they are a measure of what is in them."""
+
+COUNTED_AFTER_S = 90
+"""After this the server has made a checkpoint, which it does every minute, and counts what is free."""
+
 _OTHER_KEYS = {"runs": "i", "stages": "i", "pages": "s"}
 
 
@@ -43,12 +51,37 @@ async def projects(database: AsyncDatabase[Raw]) -> list[str]:
     return sorted(found)
 
 
-async def usage(database: AsyncDatabase[Raw]) -> Usage:
+class Freed:
+    """The bytes that this process has removed lately.
+
+    The server counts them as free only after its next checkpoint. Whoever removes until little enough is left would
+    go on removing all the while.
+    """
+
+    def __init__(self) -> None:
+        self._removed: deque[tuple[float, int]] = deque()
+
+    def add(self, size_bytes: int) -> None:
+        """Note a removal."""
+        self._removed.append((time.monotonic(), size_bytes))
+
+    def recently(self) -> int:
+        """The bytes that the server may not count as free yet."""
+        while self._removed and self._removed[0][0] < time.monotonic() - COUNTED_AFTER_S:
+            self._removed.popleft()
+        return sum(size for _, size in self._removed)
+
+
+async def usage(database: AsyncDatabase[Raw], freed: Freed) -> Usage:
     """What ``Store.usage`` returns."""
     stats = await database.command({"dbStats": 1, "freeStorage": 1})
-    free = stats.get("freeStorageSize", 0) + stats.get("indexFreeStorageSize", 0)
+    data = stats["storageSize"] - stats.get("freeStorageSize", 0)
+    if data < SETTLED_FROM_BYTES:
+        # What is new is in memory and in the journal until the next checkpoint, and in no collection's file.
+        data = max(data, stats["dataSize"])
+    indexes = stats["indexSize"] - stats.get("indexFreeStorageSize", 0)
     runs, stages, pages = [await _count(database[name]) for name in ("runs", "stages", "pages")]
-    return Usage(int(stats["storageSize"] + stats["indexSize"] - free), runs, stages, pages)
+    return Usage(max(0, int(data + indexes) - freed.recently()), runs, stages, pages)
 
 
 async def _count(collection: AsyncCollection[Raw]) -> int:
@@ -70,11 +103,12 @@ async def removable_candidates(database: AsyncDatabase[Raw], project: str, befor
     return await _count_pages(database, _older_pages(project, before))
 
 
-async def remove_candidates(database: AsyncDatabase[Raw], project: str, before: int | None, limit: int) -> Removed:
+async def remove_candidates(
+    database: AsyncDatabase[Raw], project: str, before: int | None, limit: int, freed: Freed
+) -> Removed:
     """What ``Store.remove_candidates`` does."""
-    cursor = database["pages"].find(
-        _older_pages(project, before), {"candidates": 1, "started_at": 1}, sort=[("started_at", 1)], limit=limit
-    )
+    wanted = {"candidates": 1, "started_at": 1, "size": {"$bsonSize": "$$ROOT"}}
+    cursor = database["pages"].find(_older_pages(project, before), wanted, sort=[("started_at", 1)], limit=limit)
     pages = await cursor.to_list(None)
     stage_ids = {page["_id"]["s"] for page in pages}
     # First the stages say so, then the pages go: nobody finds a stage without pages that does not say why.
@@ -83,6 +117,7 @@ async def remove_candidates(database: AsyncDatabase[Raw], project: str, before: 
         {"$max": {"candidates_removed_at": DatetimeMS(now_ms())}, "$inc": {"rev": 1}},
     )
     await database["pages"].delete_many({"_id": {"$in": [page["_id"] for page in pages]}})
+    freed.add(sum(int(page["size"]) for page in pages))
     return Removed(
         stages=len(stage_ids),
         pages=len(pages),
@@ -184,7 +219,7 @@ async def _oldest(
             found.append((age, run_id, None))
         if limit is not None and len(unknown) >= limit:
             break
-    started: Filter = {"$gte": DatetimeMS(-(2**63))} if before is None else {"$lt": DatetimeMS(before)}
+    started: Filter = {"$ne": None} if before is None else {"$lt": DatetimeMS(before)}
     by_start = database["runs"].find(
         {"_id.p": project, "started_at": started}, {"started_at": 1}, sort=[("started_at", 1), ("_id.i", 1)]
     )
