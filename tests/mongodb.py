@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -64,11 +63,22 @@ class Server:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_TIMEOUT_S
-        with MongoClient(self.uri, serverSelectionTimeoutMS=200) as client:
-            while not _answers(client):
-                said = self._log.read_text(errors="replace")[-2000:]
-                assert self._process.poll() is None, f"{self._command} ended:\n{said}"
-                assert time.monotonic() < deadline, f"{self._command} does not answer:\n{said}"
+        while not self._answers():
+            said = self._log.read_text(errors="replace")[-2000:]
+            assert self._process.poll() is None, f"{self._command} ended:\n{said}"
+            assert time.monotonic() < deadline, f"{self._command} does not answer:\n{said}"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", self.port)) != 0:
+                return False
+        try:
+            with MongoClient(self.uri, serverSelectionTimeoutMS=2000) as client:
+                client.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True
 
     def kill(self) -> None:
         """End it as a crash of the machine's software would."""
@@ -83,14 +93,6 @@ class Server:
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
                 self.kill()
-
-
-def _answers(client: MongoClient[Any]) -> bool:
-    try:
-        client.admin.command("ping")
-    except PyMongoError:
-        return False
-    return True
 
 
 @contextmanager

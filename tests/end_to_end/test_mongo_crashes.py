@@ -35,21 +35,23 @@ class Writers:
         self._threads = [threading.Thread(target=self._write) for _ in range(WRITERS)]
         self.acknowledged: list[int] = []
         self.refused: list[int] = []
+        self.last_answer = ""
 
     def _write(self) -> None:
         sender = Sender()
         while not self._stopping.is_set():
             number = next(self._numbers)
-            done = sender.post(self._url(), run_events(number, "crashes"))
+            events = run_events(number, "crashes")
+            while (done := sender.post(self._url(), events)) is None and not self._stopping.is_set():
+                time.sleep(0.05)
             (self.acknowledged if done else self.refused).append(number)
-            if not done:
-                time.sleep(0.02)
+            self.last_answer = sender.last_answer
 
     def wait_for_some(self) -> None:
         """Until there are some more acknowledged batches, and others are on their way."""
         wanted, deadline = len(self.acknowledged) + 3, time.monotonic() + WAIT_S
         while len(self.acknowledged) < wanted:
-            assert time.monotonic() < deadline, "nothing is acknowledged any more"
+            assert time.monotonic() < deadline, f"nothing is acknowledged any more: {self.last_answer}"
             time.sleep(0.005)
 
     @contextmanager

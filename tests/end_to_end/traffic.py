@@ -64,19 +64,22 @@ class Sender:
     """Posts batches; never retries by itself."""
 
     def __init__(self) -> None:
+        self.last_answer = ""
         self._pool = urllib3.PoolManager(maxsize=4, retries=False, timeout=urllib3.Timeout(60))
 
-    def post(self, url: str, events: list[dict[str, Any]]) -> bool:
-        """Whether the service acknowledged the batch."""
+    def post(self, url: str, events: list[dict[str, Any]]) -> bool | None:
+        """Whether the service acknowledged the batch; None where nothing listens, so that nothing was sent."""
         body = json.dumps({"events": events}).encode()
         try:
             answer = self._pool.request(
                 "POST", f"{url}/v1/ingest", body=body, headers={"Content-Type": "application/json"}
             )
+        except urllib3.exceptions.NewConnectionError:
+            return None
         except urllib3.exceptions.HTTPError:
             return False
-        if answer.status == 200:
-            assert answer.json()["errors"] == [], answer.json()
+        self.last_answer = answer.data.decode()
+        assert answer.status == 503 or answer.json()["errors"] == [], self.last_answer
         return answer.status == 200
 
 

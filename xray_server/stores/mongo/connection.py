@@ -128,7 +128,7 @@ class Address:
             text = str(error.details.get("errmsg") or error)
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text[:300].rstrip(".")
+        return text.partition(" (configured timeouts")[0][:300].rstrip(".")
 
 
 def _code(error: Exception) -> str | None:
