@@ -98,7 +98,7 @@ def serve(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(help="Where the data lies: sqlite:///FILE.", show_default="sqlite:///.xray/xray.sqlite3"),
+        typer.Option(help="Where the data lies: sqlite:///FILE or mongodb://HOST/DATABASE.", show_default="sqlite:///.xray/xray.sqlite3"),
     ] = None,
 ) -> int:
     """Run the service; with no options on the embedded store, in one file below the current folder."""
