@@ -97,6 +97,7 @@ class Ingest:
         for stage_id, partial in (await self._remeasured(project, prepared.to_measure)).items():
             merge_into(later.stages.setdefault(stage_id, {}), partial)
         await self._store.write(project, later)
+        self._run_fields.remember(project, prepared.sayings)
         return prepared.result
 
     def _prepare(self, events: Sequence[Any], schema_version: int) -> _Prepared:

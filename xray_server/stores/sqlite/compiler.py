@@ -13,7 +13,8 @@ from typing import Any
 
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
 from xray_server.query.ast import And, Compare, Condition, Exists, Field, In, Metric, Not, Or, Reference, Test
-from xray_server.stores.sqlite.rows import MetricRow, to_json
+from xray_server.stores.encoding import to_json
+from xray_server.stores.sqlite.rows import MetricRow
 from xray_server.stores.sqlite.sql import (
     FALSE,
     TRUE,

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-import msgspec
-import zstandard
-
 from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
 from xray_server.pages import CandidatePage
-
-COMPRESS_FROM_BYTES = 512
-"""JSON shorter than this is kept as it is: zstd saves little and a reader of the file can see it."""
+from xray_server.stores.encoding import from_json, is_number, pack, to_json, unpack
 
 _COMPRESSED = frozenset({"error", "input", "output", "analysis", "metrics"})
-_encode_json = msgspec.json.Encoder().encode
-_decode_json = msgspec.json.Decoder().decode
-
-
-def to_json(value: Any) -> str:
-    """A JSON value as text."""
-    return _encode_json(value).decode()
-
-
-def from_json(text: str) -> Any:
-    """The value of JSON text."""
-    return _decode_json(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +54,7 @@ class Table:
         document: Document = {}
         for (name, kind), value in zip(self.kinds.items(), row, strict=True):
             if value is not None:
-                document[name] = _decode(value) if kind in ("json", "strings") else value
+                document[name] = unpack(value) if kind in ("json", "strings") else value
         pipeline = {name: document.pop(f"pipeline_{name}") for name in self.copied if f"pipeline_{name}" in document}
         if pipeline:
             document["pipeline"] = pipeline
@@ -90,14 +72,7 @@ STAGES = Table("stages", _STAGE_KINDS, tuple(PIPELINE_FIELDS))
 def _encode(name: str, kind: Kind, value: Any) -> Any:
     if value is None or kind not in ("json", "strings"):
         return value
-    encoded = _encode_json(value)
-    if name in _COMPRESSED and len(encoded) >= COMPRESS_FROM_BYTES:
-        return zstandard.ZstdCompressor(level=3).compress(encoded)
-    return encoded.decode()
-
-
-def _decode(value: str | bytes) -> Any:
-    return _decode_json(zstandard.ZstdDecompressor().decompress(value) if isinstance(value, bytes) else value)
+    return pack(value) if name in _COMPRESSED else to_json(value)
 
 
 class MetricRow(IntEnum):
@@ -125,13 +100,6 @@ def metric_rows(metrics: Mapping[str, Any] | None) -> Iterator[tuple[str, int | 
             yield name, None, MetricRow.OTHER
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is a number that SQLite keeps as it is: finite, within 64 bits, no boolean."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-
-
 PAGE_COLUMNS = "stage_id, page, run_id, started_at, seqs, ids, reason_labels, block"
 
 
@@ -155,7 +123,7 @@ def encode_page(page: CandidatePage) -> tuple[Any, ...]:
 def decode_page(row: Sequence[Any]) -> CandidatePage:
     """The page of a row that was selected with ``PAGE_COLUMNS``."""
     stage_id, page, run_id, started_at, seqs, ids, reason_labels, block = row
-    places = _decode_json(seqs)
+    places = from_json(seqs)
     if len(places) == 2 and places[1] < 0:
         places = range(places[0], places[0] - places[1])
     return CandidatePage(
@@ -164,18 +132,7 @@ def decode_page(row: Sequence[Any]) -> CandidatePage:
         page=page,
         started_at=started_at,
         seqs=tuple(places),
-        ids=tuple(_decode_json(ids)),
-        reason_labels=tuple(_decode_json(reason_labels)),
+        ids=tuple(from_json(ids)),
+        reason_labels=tuple(from_json(reason_labels)),
         block=block,
     )
-
-
-def merge_declarations(
-    there: Sequence[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """The declarations of both by name, sorted; where two disagree the one whose JSON is greater stays."""
-    merged: dict[str, Mapping[str, Any]] = {}
-    for declaration in (*there, *declared):
-        known = merged.setdefault(declaration["name"], declaration)
-        merged[declaration["name"]] = max(known, declaration, key=lambda d: to_json(dict(sorted(d.items()))))
-    return [merged[name] for name in sorted(merged)]

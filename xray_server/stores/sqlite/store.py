@@ -31,6 +31,7 @@ from xray_server.stores.base import (
     Usage,
     WriteBatch,
 )
+from xray_server.stores.encoding import from_json
 from xray_server.stores.sqlite import checks, rows, scans, upkeep
 from xray_server.stores.sqlite import rollups as rollup_tables
 from xray_server.stores.sqlite.schema import migrate
@@ -226,7 +227,7 @@ class SqliteStore(Store):
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         query = "SELECT stage_type, metrics FROM declarations WHERE project = ? ORDER BY stage_type"
         found = await self._rows(query, (project,))
-        return {stage_type: rows.from_json(metrics) for stage_type, metrics in found}
+        return {stage_type: from_json(metrics) for stage_type, metrics in found}
 
     # --- rollups ------------------------------------------------------------------------------------------------
 
@@ -294,4 +295,4 @@ def _scan(connection: sqlite3.Connection, project: str, scan: Scan) -> list[Row]
 
 
 def _words(found: str) -> tuple[str, ...]:
-    return tuple(sorted(word for word in rows.from_json(found) if word is not None))
+    return tuple(sorted(word for word in from_json(found) if word is not None))
