@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import json
+import re
 import sqlite3
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -16,6 +18,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.cli.test_cli import xray_cli
+from tests.mongodb import Databases
 from tests.service import start_service
 from xray.ids import id_text, now_ms
 from xray.metrics import Metric
@@ -25,6 +28,7 @@ from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, paginate
 from xray_server.rollups import HOUR_MS, read_rollups
 from xray_server.stores.base import Store, WriteBatch
+from xray_server.stores.mongo import MongoStore
 from xray_server.stores.sqlite import SqliteStore
 from xray_server.testing_data import documents, sample_batch, sample_columns
 
@@ -54,15 +58,26 @@ def sqlite_place(folder: Path) -> Place:
     return Place(f"sqlite:///{folder}/x.sqlite3", lambda: SqliteStore(folder / "x.sqlite3"))
 
 
-PLACES = {"sqlite": sqlite_place}
+def mongodb_place(folder: Path, databases: Databases) -> Place:
+    url = databases.url(folder)
+    return Place(url, lambda: MongoStore(url))
+
+
+KINDS = ("sqlite", "mongodb")
 """Every kind of store that there is a round trip between."""
 
 
-@pytest.fixture(params=[(one, other) for one in PLACES for other in PLACES], ids=lambda pair: "-".join(pair))
+@pytest.fixture(params=list(itertools.product(KINDS, KINDS)), ids="-".join)
 def places(request, tmp_path) -> tuple[Place, Place]:
     """Two places for stores, of each kind with each other one."""
+
+    def place(kind: str, folder: Path) -> Place:
+        if kind == "sqlite":
+            return sqlite_place(folder)
+        return mongodb_place(folder, request.getfixturevalue("databases"))
+
     one, other = request.param
-    return PLACES[one](tmp_path / "from"), PLACES[other](tmp_path / "to")
+    return place(one, tmp_path / "from"), place(other, tmp_path / "to")
 
 
 def everything(store_place: Place, project: str = "default") -> list[Any]:
@@ -142,8 +157,8 @@ BAD_LINES = [
     ('{"kind": "run", "run": {"id": "00000000-0000-7000-8000-000000000001", "metadata": 3}}', "run.metadata"),
     ('{"kind": "stage", "stage": {"id": "00000000-0000-7000-8000-000000000001"}}', "stage.run_id"),
     ('{"kind": "candidates", "seqs": [0]}', "run_id"),
-    ('{"kind": "candidates", "run_id": "00000000-0000-7000-8000-000000000001", "columns": {"candidate_id": ["a"]}, '
-     '"stage_id": "00000000-0000-7000-8000-000000000001", "seqs": [0, 1]}', "seqs"),
+    (('{"kind": "candidates", "run_id": "00000000-0000-7000-8000-000000000001", "columns": {"candidate_id": ["a"]}, '
+     '"stage_id": "00000000-0000-7000-8000-000000000001", "seqs": [0, 1]}'), "seqs"),
     ('{"kind": "declarations", "stage_type": "t", "metrics": [{"name": "Bad Name"}]}', "metrics"),
 ]  # fmt: skip
 
@@ -180,7 +195,12 @@ def test_an_import_that_was_broken_off_is_said_and_goes_on(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "does not begin"), ('{"kind": "run"}', "does not begin"), ("what?", "not JSON"), ('{"xray_export": 2}', "form 2")],
+    [
+        ("", "does not begin"),
+        ('{"kind": "run"}', "does not begin"),
+        ("what?", "not JSON"),
+        ('{"xray_export": 2}', "form 2"),
+    ],
 )
 def test_what_is_no_export_is_refused(tmp_path, text, said):
     """Nothing of it is imported, and the error says why."""
@@ -198,7 +218,9 @@ def test_parquet_has_the_same_rows(tmp_path):
     folder = tmp_path / "tables"
     assert cli("export", "--store", place.url, "--format", "parquet", "--out", folder).returncode == 0
     runs, stages, candidates, _, _ = everything(place)
-    tables = {name: parquet.read_table(folder / f"{name}.parquet").to_pylist() for name in ("runs", "stages", "candidates")}
+    tables = {
+        name: parquet.read_table(folder / f"{name}.parquet").to_pylist() for name in ("runs", "stages", "candidates")
+    }
     assert {row["id"] for row in tables["runs"]} == set(runs)
     of_stage = {row["id"]: row for row in tables["stages"]}
     assert set(of_stage) == set(stages)
@@ -237,6 +259,16 @@ def test_gc_says_what_would_go_and_then_removes_it(tmp_path):
     too_much = cli("gc", "--dry-run", "--max-disk", "1kB", *keep).stdout
     assert "too much: the oldest would go besides." in too_much
     assert json.loads(cli("gc", "--json", "--max-disk", "1kB", *keep).stdout)["removed"]["runs"] == 6
+
+
+def test_show_says_whose_candidates_are_gone(tmp_path):
+    """The tree of a run has the day of the removal beside the stage."""
+    with start_service(tmp_path) as service:
+        place = Place(f"sqlite:///{tmp_path}/xray.sqlite3", lambda: SqliteStore(tmp_path / "xray.sqlite3"))
+        place.use(lambda store: store.write("default", old_batch((1,))))
+        place.use(lambda store: store.remove_candidates("default", before=None, limit=1))
+        shown = xray_cli("show", "latest", service=service).stdout
+        assert re.search(r"filter  filtering .*candidates removed \d{4}-\d\d-\d\d", shown)
 
 
 def test_gc_runs_beside_a_service(tmp_path):
