@@ -71,6 +71,7 @@ class Ingest:
         for stage_id, partial in (await self._remeasured(project, prepared.to_measure)).items():
             merge_into(later.stages.setdefault(stage_id, {}), partial)
         await self._store.write(project, later)
+        self._run_fields.remember(project, prepared.sayings)
         return prepared.result
 
     async def _remeasured(self, project: str, stage_ids: set[str]) -> dict[str, Document]:

@@ -47,7 +47,8 @@ def serve(**given: Any) -> int:
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
     app = create_app(settings, used_store)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
-    location = Path(used_store.describe()["location"]).absolute()
+    location = used_store.describe()["location"]
+    location = location if "://" in location else Path(location).absolute()
     server = _Server(config, f"X-Ray listens on {address}\nData lies in {location}\nKeeps {policy}")
     # What is there by now stays; and batches are many small objects without cycles, not worth a look each time.
     gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
@@ -22,7 +23,8 @@ class ServerSettings:
     Args:
         host: The address to listen on.
         port: The port; 0 takes a free one.
-        store: Where the data lies: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        store: Where the data lies: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, or
+            ``mongodb://[user:password@]host[:port]/database``.
         max_body_bytes: The longest body that ``/v1/ingest`` takes, as it travels.
         max_decompressed_bytes: The longest body that it takes, decompressed.
         max_events_per_batch: The most events that it takes at once.
@@ -90,9 +92,9 @@ def sqlite_path(url: str) -> str:
     scheme, separator, path = url.partition(":///")
     if scheme != "sqlite" or not separator or not path:
         raise ConfigurationError(
-            f"There is no store for '{url}'.",
+            f"There is no store for '{re.sub('//[^/@]*@', '//…@', url)}'.",  # a password is not for logs
             code="bad_store",
             path=f"{PREFIX}STORE",
-            hint="Write sqlite:///FILE, or sqlite:////FILE for an absolute path.",
+            hint="Write sqlite:///FILE, or sqlite:////FILE for an absolute path, or mongodb://HOST:PORT/DATABASE.",
         )
     return unquote(path)

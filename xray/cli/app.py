@@ -102,7 +102,10 @@ def serve(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(help="Where the data lies: sqlite:///FILE.", show_default="sqlite:///.xray/xray.sqlite3"),
+        typer.Option(
+            help="Where the data lies: sqlite:///FILE or mongodb://HOST/DATABASE.",
+            show_default="sqlite:///.xray/xray.sqlite3",
+        ),
     ] = None,
     keep_candidates: Annotated[
         str | None, typer.Option(help="How long candidates are kept; metrics stay.", show_default="30d")

@@ -107,7 +107,11 @@ async def planned(store: Store, policy: Policy) -> Removed:
             pages = await store.remove_candidates(project, before=before, limit=1, dry_run=True)
         # Of two bounds, the pages beyond the older one are among those beyond the other.
         total += Removed(
-            runs.runs, runs.stages + pages.stages, max(runs.pages, pages.pages), max(runs.candidates, pages.candidates)
+            runs.runs,
+            runs.stages + pages.stages,
+            max(runs.pages, pages.pages),
+            max(runs.candidates, pages.candidates),
+            (runs + pages).up_to,
         )
     return total
 

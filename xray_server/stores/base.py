@@ -109,7 +109,7 @@ class Removed:
 
     Args:
         runs: Runs, with everything of theirs.
-        stages: Stages that went, or whose candidates went.
+        stages: Stages that went, or whose candidates went; in a sum of several removals one may count several times.
         pages: Candidate pages.
         candidates: Candidates in these pages.
         up_to: The latest start, in milliseconds since 1970, of what was removed; None where nothing was.

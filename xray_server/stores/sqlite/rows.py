@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
 from xray_server.packing import read_texts, write_texts
 from xray_server.pages import CandidatePage
+from xray_server.stores.encoding import is_number, to_json
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor
 from xray_server.stores.sqlite.dictionaries import Kind as CompressedKind
 from xray_server.stores.sqlite.values import Storage, Words, id_text, id_value, word_expression
@@ -36,16 +36,6 @@ _IN_SQL = frozenset({"metadata", "tags"})
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
-
-
-def to_json(value: Any) -> str:
-    """A JSON value as text."""
-    return _encode_json(value).decode()
-
-
-def from_json(text: str) -> Any:
-    """The value of JSON text."""
-    return _decode_json(text)
 
 
 def _storage(name: str, kind: Kind) -> Storage:
@@ -202,13 +192,6 @@ def metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, i
             yield name, None, METRIC_OTHER
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is a number that SQLite keeps as it is: finite, within 64 bits, no boolean."""
-    if type(value) is float:
-        return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-
-
 # --- pages ------------------------------------------------------------------------------------------------------
 
 PAGE_COLUMNS = (
@@ -263,14 +246,3 @@ def decode_page(stage_id: str, run_id: str | None, row: Sequence[Any], decompres
         seqs = range(seqs[0], seqs[0] + count)
     page = number & (1 << PAGE_BITS) - 1
     return CandidatePage(named or run_id or "", stage_id, page, started_at, seqs, ids, labels, packed=packed)
-
-
-def merge_declarations(
-    there: Sequence[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """The declarations of both by name, sorted; where two disagree the one whose JSON is greater stays."""
-    merged: dict[str, Mapping[str, Any]] = {}
-    for declaration in (*there, *declared):
-        known = merged.setdefault(declaration["name"], declaration)
-        merged[declaration["name"]] = max(known, declaration, key=lambda d: to_json(dict(sorted(d.items()))))
-    return [merged[name] for name in sorted(merged)]

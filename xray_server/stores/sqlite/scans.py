@@ -12,8 +12,9 @@ from typing import Any
 
 from xray.exceptions import StoreError
 from xray_server.query.ast import EVERYTHING, And, Compare, Condition, In, Metric, Scan, SortKey, Test
+from xray_server.stores.encoding import is_number
 from xray_server.stores.sqlite import compiler
-from xray_server.stores.sqlite.rows import PAGE_BITS, RUNS, STAGES, Table, is_number
+from xray_server.stores.sqlite.rows import PAGE_BITS, RUNS, STAGES, Table
 from xray_server.stores.sqlite.sql import FALSE, TRUE, Sql, all_of, any_of
 from xray_server.stores.sqlite.values import WORD, id_text, id_value
 

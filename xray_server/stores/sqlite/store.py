@@ -32,6 +32,7 @@ from xray_server.stores.base import (
     WriteBatch,
     Written,
 )
+from xray_server.stores.encoding import from_json
 from xray_server.stores.sqlite import checks, rows, scans, upkeep
 from xray_server.stores.sqlite import rollups as rollup_tables
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
@@ -266,7 +267,7 @@ class SqliteStore(Store):
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         query = "SELECT stage_type, metrics FROM declarations WHERE project = ? ORDER BY stage_type"
         found = await self._rows(query, (project,))
-        return {stage_type: rows.from_json(metrics) for stage_type, metrics in found}
+        return {stage_type: from_json(metrics) for stage_type, metrics in found}
 
     # --- rollups ------------------------------------------------------------------------------------------------
 

@@ -253,9 +253,16 @@ def free_some_pages(connection: sqlite3.Connection) -> bool:
 
 
 def shorten_log(connection: sqlite3.Connection) -> None:
-    """Bring the log into the file, which then takes its new length, as far as nobody is using the log."""
+    """Bring the log into the file, which then takes its new length, and cut the log if nobody is using it."""
     # The transaction that a reader is given has not begun to read yet; after that this would not be allowed.
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    # The rest is short, and not waited for: that would keep writers waiting too.
+    timeout_ms = _pragma(connection, "busy_timeout")
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

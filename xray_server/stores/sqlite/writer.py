@@ -23,6 +23,7 @@ from xray_server.documents import Document, merge_into
 from xray_server.pages import CandidatePage, merge_pages
 from xray_server.rollups import changed_buckets
 from xray_server.stores.base import Bucket, WriteBatch
+from xray_server.stores.encoding import from_json, merge_declarations, to_json
 from xray_server.stores.sqlite import rows
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor, read_dictionary
 from xray_server.stores.sqlite.rollups import mark_dirty
@@ -313,13 +314,13 @@ class Writer:
         found = self._connection.execute(
             "SELECT metrics FROM declarations WHERE project = ? AND stage_type = ?", (project, stage_type)
         ).fetchone()
-        there = rows.from_json(found[0]) if found else []
-        merged = rows.merge_declarations(there, declared)
+        there = from_json(found[0]) if found else []
+        merged = merge_declarations(there, declared)
         if merged != there:
             self._connection.execute(
                 "INSERT INTO declarations (project, stage_type, metrics) VALUES (?, ?, ?)"
                 " ON CONFLICT (project, stage_type) DO UPDATE SET metrics = excluded.metrics",
-                (project, stage_type, rows.to_json(merged)),
+                (project, stage_type, to_json(merged)),
             )
 
 
