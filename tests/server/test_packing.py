@@ -162,3 +162,13 @@ def test_a_page_has_its_columns_packed_or_as_a_block():
     assert again.columns() == columns
     with pytest.raises(ValueError, match="block"):
         CandidatePage("r", "s", 0, 1, (0,), ("a",), ())
+
+
+def test_a_value_of_another_type_is_a_change():
+    """What was 1 and went out as True or 1.0 was changed, although Python calls them equal."""
+    sent = {
+        "candidate_id": ["x", "y"],
+        "data": [{"a": 1, "b": 0}, {"a": 2, "b": 0}],
+        "returned": [{"a": True, "b": 0}, {"a": 2.0, "b": 0}],
+    }
+    assert exact(list(from_columns(sent, "columns", None).column("output"))) == exact([{"a": True}, {"a": 2.0}])
