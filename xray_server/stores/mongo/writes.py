@@ -32,6 +32,9 @@ from xray_server.stores.mongo.forms import CODEC, RUNS, STAGES, Form, Raw
 READ_AT_ONCE = 1000
 """Documents whose ids are asked for in one find."""
 
+MAX_DOCUMENT_BYTES = 16 * 2**20 - 2**17
+"""What MongoDB takes, but for the names and all that is small."""
+
 MAX_ATTEMPTS = 200
 """Rounds after which a writer that others keep overtaking gives up."""
 
@@ -167,7 +170,7 @@ async def merge(
         announce: Awaited with the changes of a round before they are made.
 
     Raises:
-        StoreError: Other writers were faster in every round.
+        StoreError: Other writers were faster in every round, or a document is too large.
     """
     collection = collection.with_options(codec_options=CODEC)
     # In one order in all processes, so that a server that locks several documents at once never deadlocks.
@@ -181,6 +184,7 @@ async def merge(
         for key, item in waiting:
             change = merged(item, known.get(_hashable(key)))
             if change is not None:
+                _check_size(change.after)
                 changes.append(change)
                 unsettled.append((key, item))
         if not changes:
@@ -226,6 +230,16 @@ async def _write(
     # MongoDB says how many documents it found in the revision that was read, not which. Those that were written
     # settle in the next round, in which merging does not change them.
     return [] if result.matched_count == expected else unsettled
+
+
+def _check_size(raw: Raw) -> None:
+    size = sum(len(value) for value in raw.values() if isinstance(value, str | bytes))
+    if size > MAX_DOCUMENT_BYTES:
+        raise StoreError(
+            f"A document of {size / 2**20:.0f} MiB, compressed, is more than MongoDB takes.",
+            code="too_large",
+            hint="Record less of the input, the output or the candidates.",
+        )
 
 
 def _operation(change: Change) -> InsertOne[Raw] | ReplaceOne[Raw]:
