@@ -30,7 +30,11 @@ T = TypeVar("T")
 
 StoreUrl = Annotated[
     str | None,
-    typer.Option("--store", help="Where the data lies: sqlite:///FILE.", show_default="sqlite:///.xray/xray.sqlite3"),
+    typer.Option(
+        "--store",
+        help="Where the data lies: sqlite:///FILE or mongodb://HOST/DATABASE.",
+        show_default="sqlite:///.xray/xray.sqlite3",
+    ),
 ]
 Project = Annotated[str, typer.Option(help="The project.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
