@@ -42,6 +42,13 @@ def test_importing_xray_is_light():
     subprocess.run([sys.executable, "-c", "import threading, xray; assert threading.active_count() == 1"], check=True)
 
 
+def test_the_service_loads_no_driver_that_it_does_not_use():
+    """Where the data lies in SQLite, nothing of MongoDB's is loaded."""
+    loaded = {name.partition(".")[0] for name in imported_modules("import xray_server.serve")}
+    assert "fastapi" in loaded, "the list of imports could not be read"
+    assert loaded & {"pymongo", "bson", "beanie"} == set()
+
+
 def test_recording_in_memory_is_light_too():
     """Decorating and recording loads no more than importing does."""
     statement = (

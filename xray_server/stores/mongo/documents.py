@@ -202,7 +202,7 @@ class BucketKey(BaseModel):
 
 
 class BucketState(Document):
-    """A bucket: whether it is dirty, and its rollup; see ``rollups`` beside this file."""
+    """A bucket: whether it is dirty, and its rollup; see ``buckets`` beside this file."""
 
     id: BucketKey  # type: ignore[assignment]  # as above
     dirty: bool
@@ -242,10 +242,15 @@ DECLARED: tuple[type[Document], ...] = (Run, Stage, Page, Declaration, BucketSta
 
 def collection_of(model: type[Document]) -> str:
     """The name of the collection that holds such documents."""
-    name: str = model.Settings.name
+    name: str = _settings(model).name
     return name
 
 
 def indexes_of(model: type[Document]) -> tuple[IndexModel, ...]:
     """The indexes that the collection should have, beside the one over ``_id``."""
-    return tuple(getattr(model.Settings, "indexes", ()))
+    return tuple(getattr(_settings(model), "indexes", ()))
+
+
+def _settings(model: type[Document]) -> Any:
+    """What Beanie looks up by its name too."""
+    return vars(model)["Settings"]

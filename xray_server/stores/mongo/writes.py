@@ -26,7 +26,7 @@ from xray_server.pages import CandidatePage, merge_pages
 from xray_server.rollups import changed_buckets
 from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import merge_declarations, pack, unpack
-from xray_server.stores.mongo import forms, rollups
+from xray_server.stores.mongo import buckets, forms
 from xray_server.stores.mongo.forms import CODEC, RUNS, STAGES, Form, Raw
 
 READ_AT_ONCE = 1000
@@ -98,8 +98,8 @@ async def _write_documents(
         # As JSON: to Python, True and 1 are the same.
         if there and _as_json(after) == _as_json(before):
             return None
-        buckets = frozenset(changed_buckets(before, after) if form is STAGES else ())
-        return Change(there, form.encode(project, after), buckets)
+        out_of_date = frozenset(changed_buckets(before, after) if form is STAGES else ())
+        return Change(there, form.encode(project, after), out_of_date)
 
     todo = [
         (forms.key(project, document_id), {**partial, "id": document_id}) for document_id, partial in partials.items()
@@ -112,13 +112,13 @@ async def _write_stages(database: AsyncDatabase[Raw], project: str, partials: Ma
     marked: set[Bucket] = set()
 
     async def announce(changes: Sequence[Change]) -> None:
-        buckets = {bucket for change in changes for bucket in change.buckets} - marked
-        await rollups.begin(database, project, buckets)
-        marked.update(buckets)
+        found = {bucket for change in changes for bucket in change.buckets} - marked
+        await buckets.begin(database, project, found)
+        marked.update(found)
 
     await _write_documents(database, STAGES, project, partials, announce)
     # Not where writing failed: the server may be writing still, and the first mark has to stay until it cannot be.
-    await rollups.end(database, project, marked)
+    await buckets.end(database, project, marked)
 
 
 async def _write_pages(database: AsyncDatabase[Raw], project: str, pages: Sequence[CandidatePage]) -> None:
@@ -221,7 +221,7 @@ async def _write(
         result = await collection.bulk_write(operations, ordered=False)
     except BulkWriteError as error:
         problems = error.details["writeErrors"]
-        if error.details["writeConcernErrors"] or any(problem["code"] not in rollups.OVERTAKEN for problem in problems):
+        if error.details["writeConcernErrors"] or any(problem["code"] not in buckets.OVERTAKEN for problem in problems):
             raise
         lost = {problem["index"] for problem in problems}
         if int(error.details["nMatched"]) + sum(changes[index].before is not None for index in lost) == expected:
