@@ -206,7 +206,7 @@ def test_serve_refuses_a_taken_port(service: Service):
 
 def test_help_and_version():
     """Every command explains itself."""
-    for command in ("serve", "runs", "show", "query", "demo", "version"):
+    for command in ("serve", "runs", "show", "query", "demo", "version", "gc", "store", "export", "import"):
         done = xray_cli(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout

@@ -12,7 +12,7 @@ from xray_server.pages import CandidatePage
 from xray_server.query import ast
 from xray_server.query.evaluate import compile_condition
 from xray_server.query.narrowing import PageFilter
-from xray_server.query.sorting import DEFAULT_SORT
+from xray_server.query.sorting import BY_REMOVAL, REMOVED
 from xray_server.stores.base import Row, Store
 
 MAX_REMOVED_COUNTED = 200
@@ -108,12 +108,11 @@ class CandidateReader:
         """
         if question.candidate is None and question.returns != "candidates":
             return
-        removed = ast.Test(ast.Field(("candidates_removed_at",)), ast.Exists(wanted=True))
         scan = ast.Scan(
             of="stages",
             pipeline=question.pipeline,
-            stage=ast.And((question.stage, removed)),
-            sort=DEFAULT_SORT,
+            stage=ast.And((question.stage, REMOVED)),
+            sort=BY_REMOVAL,
             limit=MAX_REMOVED_COUNTED,
         )
         rows = await self._store.scan(self._project, scan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xray_server.query.ast import And, Compare, Condition, Field, In, Metric, Operator, Scan, SortKey, Test
-from xray_server.query.sorting import DEFAULT_SORT
+from xray_server.query.sorting import BY_REMOVAL, DEFAULT_SORT, REMOVED
 
 _BY_ID = (SortKey(Field(("id",))),)
 _ID = "00000000-0000-7000-8000-000000000000"
@@ -30,6 +30,7 @@ def offered_questions() -> Iterator[tuple[str, Scan]]:
         "stages in the order of a metric",
         Scan("stages", sort=(SortKey(Metric("fail_ratio"), descending=True), *_BY_ID)),
     )
+    yield "stages whose candidates were removed", Scan("stages", stage=REMOVED, sort=BY_REMOVAL)
     yield (
         "the stages of an hour of a pipeline, for its rollup",
         Scan("stages", stage=And((_is("pipeline.label", "a"), _between("started_at"))), sort=by_start()),

@@ -25,6 +25,9 @@ log = logging.getLogger("xray.server")
 BUILD_AT_ONCE_UP_TO = 100_000
 """Documents of a collection up to which opening the store waits for a missing index."""
 
+FEW = 1000
+"""Documents of a collection up to which a server may rightly read them all, although it has an index."""
+
 _PROJECT = "default"
 
 
@@ -71,11 +74,20 @@ async def _indexes(
 
 async def check(database: AsyncDatabase[Raw]) -> list[Finding]:
     """What ``Store.check`` returns."""
-    findings = [finding for model in DECLARED for finding in await _check_indexes(database, model)]
+    findings = []
+    may_be_read_whole = set()
+    for model in DECLARED:
+        of_model = await _check_indexes(database, model)
+        name = collection_of(model)
+        if all(finding.ok for finding in of_model) and await database[name].estimated_document_count() < FEW:
+            may_be_read_whole.add(name)
+        findings += of_model
     for words, scan in offered_questions():
         for collection, where, sort in Scanner(database, _PROJECT, scan).finds():
             command = {"find": collection, "filter": where, "sort": dict(sort), "limit": 50}
-            findings.append(await _check_question(database, words, command))
+            findings.append(
+                await _check_question(database, words, command, may_be_read_whole=collection in may_be_read_whole)
+            )
     return findings
 
 
@@ -114,14 +126,16 @@ def _quoted(keys: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f'"{path}": {direction}' for path, direction in keys)
 
 
-async def _check_question(database: AsyncDatabase[Raw], words: str, command: Raw) -> Finding:
+async def _check_question(
+    database: AsyncDatabase[Raw], words: str, command: Raw, *, may_be_read_whole: bool
+) -> Finding:
     reply = await database.command("explain", command, verbosity="queryPlanner")
     stages = list(_stages(reply["queryPlanner"]["winningPlan"]))
     names = sorted({stage["indexName"] for stage in stages if "indexName" in stage})
     kinds = {str(stage["stage"]) for stage in stages}
-    # Without the index over the field, the one over _id is read from end to end.
-    by_id = "_id" in str(command["filter"].get("_id", "")) or _asks_for_id(command)
-    slow = "COLLSCAN" in kinds or (names == ["_id_"] and not by_id)
+    # Without the index over the field, the one over _id may be read from end to end.
+    reads_all = "COLLSCAN" in kinds or (names == ["_id_"] and not _asks_for_id(command))
+    slow = reads_all and not may_be_read_whole
     return Finding(
         f"question: {words}",
         ok=not slow,

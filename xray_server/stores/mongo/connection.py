@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,6 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
-    DocumentTooLarge,
     InvalidURI,
     OperationFailure,
     PyMongoError,
@@ -81,8 +81,11 @@ class Address:
         """
         options = {name: value for name, value in OPTIONS.items() if name.lower() not in self._given}
         try:
-            return AsyncMongoClient(self._url, **options)
-        except (MongoConfigurationError, InvalidURI, ValueError, TypeError) as error:
+            with warnings.catch_warnings():
+                # Of an option that it does not know or cannot take, the driver only warns.
+                warnings.simplefilter("error", UserWarning)
+                return AsyncMongoClient(self._url, **options)
+        except (MongoConfigurationError, InvalidURI, ValueError, TypeError, UserWarning) as error:
             raise ConfigurationError(
                 f"The URL of the MongoDB database cannot be used: {self._clean(error)}.",
                 code="bad_store",
@@ -106,12 +109,6 @@ class Address:
                 f"No MongoDB server answers at {self.location}.",
                 code="store_unreachable",
                 hint="See that it runs and that this machine may connect to it.",
-            ) from None
-        except DocumentTooLarge as error:
-            raise StoreError(
-                f"MongoDB takes documents of up to 16 MiB: {self._clean(error)}.",
-                code="too_large",
-                hint="Record less of the run's input and output.",
             ) from None
         except (PyMongoError, BSONError, OverflowError, UnicodeError) as error:
             # The text of a driver's error may go on with all that the server said, values included.

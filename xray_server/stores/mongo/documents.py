@@ -19,6 +19,9 @@ Packed = str | bytes
 """JSON as text, or compressed; see ``xray_server.stores.encoding.pack``."""
 
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
 def _index(name: str, *paths: str) -> IndexModel:
     return IndexModel([(path, ASCENDING) for path in paths], name=name)
 
@@ -127,6 +130,12 @@ class Stage(Document):
             _index("by_type", "_id.p", "type", "started_at", "_id.i"),
             _index("by_label", "_id.p", "pipeline.label", "started_at", "_id.i"),
             _index("by_name", "_id.p", "name", "started_at", "_id.i"),
+            # Only of stages that have the field: most have not.
+            IndexModel(
+                [("_id.p", ASCENDING), ("candidates_removed_at", ASCENDING), ("_id.i", ASCENDING)],
+                name="by_removal",
+                partialFilterExpression={"candidates_removed_at": {"$gt": _EPOCH}},
+            ),
             # One index over (name, value) for every metric of every type.
             _index("by_metric", "metrics.$**"),
         )
@@ -193,7 +202,7 @@ class BucketKey(BaseModel):
 
 
 class BucketState(Document):
-    """A bucket: whether it is dirty, and its rollup; see ``rollups`` beside this file."""
+    """A bucket: whether it is dirty, and its rollup; see ``buckets`` beside this file."""
 
     id: BucketKey  # type: ignore[assignment]  # as above
     dirty: bool
@@ -233,10 +242,15 @@ DECLARED: tuple[type[Document], ...] = (Run, Stage, Page, Declaration, BucketSta
 
 def collection_of(model: type[Document]) -> str:
     """The name of the collection that holds such documents."""
-    name: str = model.Settings.name
+    name: str = _settings(model).name
     return name
 
 
 def indexes_of(model: type[Document]) -> tuple[IndexModel, ...]:
     """The indexes that the collection should have, beside the one over ``_id``."""
-    return tuple(getattr(model.Settings, "indexes", ()))
+    return tuple(getattr(_settings(model), "indexes", ()))
+
+
+def _settings(model: type[Document]) -> Any:
+    """What Beanie looks up by its name too."""
+    return vars(model)["Settings"]

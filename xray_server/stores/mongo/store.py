@@ -27,7 +27,7 @@ from xray_server.stores.base import (
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import checks, forms, rollups, upkeep
+from xray_server.stores.mongo import buckets, checks, forms, upkeep
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
 from xray_server.stores.mongo.forms import CODEC, Raw
@@ -167,19 +167,19 @@ class MongoStore(Store):
     ) -> Sequence[tuple[Bucket, int]]:
         database = self._database()
         with self._address.errors("read"):
-            return await rollups.dirty(database[rollups.COLLECTION], project, limit, label, since, until)
+            return await buckets.dirty(database[buckets.COLLECTION], project, limit, label, since, until)
 
-    async def keep_rollups(self, project: str, rollups_: Sequence[tuple[Rollup, int]]) -> None:
+    async def keep_rollups(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
         database = self._database()
         with self._address.errors("write"):
-            await rollups.keep(database, project, rollups_)
+            await buckets.keep(database, project, rollups)
 
     async def rollups(
         self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
     ) -> Sequence[Rollup]:
         database = self._database()
         with self._address.errors("read"):
-            return await rollups.kept(database[rollups.COLLECTION], project, label, name, since, until)
+            return await buckets.kept(database[buckets.COLLECTION], project, label, name, since, until)
 
     # --- keeping house ------------------------------------------------------------------------------------------
 

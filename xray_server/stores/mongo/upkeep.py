@@ -19,7 +19,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from xray.ids import id_time_ms, now_ms
 from xray_server.rollups import HOUR_MS
 from xray_server.stores.base import Removed, Usage
-from xray_server.stores.mongo import forms, rollups
+from xray_server.stores.mongo import buckets, forms
 from xray_server.stores.mongo.filters import Filter, any_of
 from xray_server.stores.mongo.forms import Raw
 from xray_server.stores.mongo.scans import pages_of
@@ -175,7 +175,7 @@ async def remove_runs(database: AsyncDatabase[Raw], project: str, before: int | 
     if total.runs:
         left = [run async for run in _oldest(database, project, None, 1, aged_only=True)]
         hour = None if not left or left[0][0] is None else left[0][0] // HOUR_MS * HOUR_MS
-        await rollups.remove_older(database[rollups.COLLECTION], project, hour)
+        await buckets.remove_older(database[buckets.COLLECTION], project, hour)
     return total
 
 

@@ -26,11 +26,14 @@ from xray_server.pages import CandidatePage, merge_pages
 from xray_server.rollups import changed_buckets
 from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import merge_declarations, pack, unpack
-from xray_server.stores.mongo import forms, rollups
+from xray_server.stores.mongo import buckets, forms
 from xray_server.stores.mongo.forms import CODEC, RUNS, STAGES, Form, Raw
 
 READ_AT_ONCE = 1000
 """Documents whose ids are asked for in one find."""
+
+MAX_DOCUMENT_BYTES = 16 * 2**20 - 2**17
+"""What MongoDB takes, but for the names and all that is small."""
 
 MAX_ATTEMPTS = 200
 """Rounds after which a writer that others keep overtaking gives up."""
@@ -95,8 +98,8 @@ async def _write_documents(
         # As JSON: to Python, True and 1 are the same.
         if there and _as_json(after) == _as_json(before):
             return None
-        buckets = frozenset(changed_buckets(before, after) if form is STAGES else ())
-        return Change(there, form.encode(project, after), buckets)
+        out_of_date = frozenset(changed_buckets(before, after) if form is STAGES else ())
+        return Change(there, form.encode(project, after), out_of_date)
 
     todo = [
         (forms.key(project, document_id), {**partial, "id": document_id}) for document_id, partial in partials.items()
@@ -109,13 +112,13 @@ async def _write_stages(database: AsyncDatabase[Raw], project: str, partials: Ma
     marked: set[Bucket] = set()
 
     async def announce(changes: Sequence[Change]) -> None:
-        buckets = {bucket for change in changes for bucket in change.buckets} - marked
-        await rollups.begin(database, project, buckets)
-        marked.update(buckets)
+        found = {bucket for change in changes for bucket in change.buckets} - marked
+        await buckets.begin(database, project, found)
+        marked.update(found)
 
     await _write_documents(database, STAGES, project, partials, announce)
     # Not where writing failed: the server may be writing still, and the first mark has to stay until it cannot be.
-    await rollups.end(database, project, marked)
+    await buckets.end(database, project, marked)
 
 
 async def _write_pages(database: AsyncDatabase[Raw], project: str, pages: Sequence[CandidatePage]) -> None:
@@ -167,7 +170,7 @@ async def merge(
         announce: Awaited with the changes of a round before they are made.
 
     Raises:
-        StoreError: Other writers were faster in every round.
+        StoreError: Other writers were faster in every round, or a document is too large.
     """
     collection = collection.with_options(codec_options=CODEC)
     # In one order in all processes, so that a server that locks several documents at once never deadlocks.
@@ -181,6 +184,7 @@ async def merge(
         for key, item in waiting:
             change = merged(item, known.get(_hashable(key)))
             if change is not None:
+                _check_size(change.after)
                 changes.append(change)
                 unsettled.append((key, item))
         if not changes:
@@ -217,7 +221,7 @@ async def _write(
         result = await collection.bulk_write(operations, ordered=False)
     except BulkWriteError as error:
         problems = error.details["writeErrors"]
-        if error.details["writeConcernErrors"] or any(problem["code"] not in rollups.OVERTAKEN for problem in problems):
+        if error.details["writeConcernErrors"] or any(problem["code"] not in buckets.OVERTAKEN for problem in problems):
             raise
         lost = {problem["index"] for problem in problems}
         if int(error.details["nMatched"]) + sum(changes[index].before is not None for index in lost) == expected:
@@ -226,6 +230,16 @@ async def _write(
     # MongoDB says how many documents it found in the revision that was read, not which. Those that were written
     # settle in the next round, in which merging does not change them.
     return [] if result.matched_count == expected else unsettled
+
+
+def _check_size(raw: Raw) -> None:
+    size = sum(len(value) for value in raw.values() if isinstance(value, str | bytes))
+    if size > MAX_DOCUMENT_BYTES:
+        raise StoreError(
+            f"A document of {size / 2**20:.0f} MiB, compressed, is more than MongoDB takes.",
+            code="too_large",
+            hint="Record less of the input, the output or the candidates.",
+        )
 
 
 def _operation(change: Change) -> InsertOne[Raw] | ReplaceOne[Raw]:

@@ -126,7 +126,8 @@ CREATE TABLE declarations (
 
 _VERSION_2 = """
 ALTER TABLE stages ADD COLUMN candidates_removed_at INTEGER;
-CREATE INDEX stages_by_removal ON stages (project, started_at, id) WHERE candidates_removed_at IS NOT NULL;
+CREATE INDEX stages_by_removal ON stages (project, candidates_removed_at, id)
+    WHERE candidates_removed_at IS NOT NULL;
 CREATE INDEX pages_by_start ON pages (project, started_at);
 
 CREATE TABLE dirty_buckets (
