@@ -26,12 +26,13 @@ class Service:
 
 
 @contextmanager
-def start_service(folder: Path, *arguments: str) -> Iterator[Service]:
-    """``xray serve`` on a free port with its data in ``folder``; stopped at the end."""
-    command = [sys.executable, "-m", "xray.cli", "serve", "--port", "0", "--store", f"sqlite:///{folder}/xray.sqlite3"]
+def start_service(folder: Path, *arguments: str, store: str | None = None, **environment: str) -> Iterator[Service]:
+    """``xray serve`` on a free port, with its data in ``folder`` or where ``store`` says; stopped at the end."""
+    store = store or f"sqlite:///{folder}/xray.sqlite3"
+    command = [sys.executable, "-m", "xray.cli", "serve", "--port", "0", "--store", store]
     process = subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("XRAY_SERVER")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("XRAY_SERVER")} | environment,
     )  # fmt: skip
     assert process.stdout is not None
     try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
-import uuid
 
 clock_ns = time.time_ns
 """The wall clock: nanoseconds since 1970, UTC."""
@@ -43,16 +43,23 @@ def id_text(time_ns: int, bits: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+_CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII).fullmatch
+
+
 def is_id(value: object) -> bool:
     """Whether a value is a UUID in its canonical text form (36 characters, lower case)."""
-    if not isinstance(value, str) or len(value) != 36:
-        return False
-    try:
-        return str(uuid.UUID(value)) == value
-    except ValueError:
-        return False
+    return isinstance(value, str) and _CANONICAL(value) is not None
 
 
 def now_ms() -> int:
     """The wall clock in milliseconds since 1970, UTC."""
     return clock_ns() // 1_000_000
+
+
+def id_time_ms(value: str) -> int | None:
+    """The time at which an id was made, in milliseconds since 1970; None where it is no UUID of version 7.
+
+    Args:
+        value: A UUID in its canonical text form.
+    """
+    return int(value[:8] + value[9:13], 16) if value[14:15] == "7" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError
@@ -9,11 +10,15 @@ from importlib.metadata import version as version_of
 
 from fastapi import FastAPI
 
+from xray.exceptions import ConfigurationError
 from xray.plugins import Plugins, installed
 from xray_server import errors
 from xray_server.api import health, ingest, query, runs, stages
 from xray_server.api.answers import Service
-from xray_server.settings import ServerSettings, sqlite_path
+from xray_server.daemons.daemon import running
+from xray_server.daemons.refresher import Refresher
+from xray_server.daemons.retention import Retention, policy_of
+from xray_server.settings import PREFIX, ServerSettings, sqlite_path
 from xray_server.stores.base import Store
 from xray_server.stores.sqlite import SqliteStore
 
@@ -22,12 +27,24 @@ def open_store(url: str) -> Store:
     """The store that a URL names, not open yet.
 
     Args:
-        url: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``mongodb://host:port/database`` or
+            ``mongodb+srv://host/database``.
 
     Raises:
-        ConfigurationError: It is of no store that there is.
+        ConfigurationError: It is of no store that there is, or what the store needs is not installed.
     """
-    return SqliteStore(sqlite_path(url))
+    if not url.startswith(("mongodb://", "mongodb+srv://")):
+        return SqliteStore(sqlite_path(url))
+    try:
+        from xray_server.stores.mongo import MongoStore
+    except ImportError as error:
+        raise ConfigurationError(
+            f"MongoDB needs {error.name}, which is not installed.",
+            code="bad_store",
+            path=f"{PREFIX}STORE",
+            hint="pip install 'xray-decisions[mongo]'",
+        ) from None
+    return MongoStore(url)
 
 
 def create_app(
@@ -45,14 +62,19 @@ def create_app(
     """
     settings = settings or ServerSettings.from_environment()
     used_store = store or open_store(settings.store)
+    if plugins is not None:  # other processes have the installed ones
+        settings = dataclasses.replace(settings, ingest_processes=0)
     service = Service(used_store, plugins or installed(), settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await used_store.open()
         try:
-            yield
+            service.daemons = [Refresher(used_store), Retention(used_store, await policy_of(settings, used_store))]
+            async with running(service.daemons):
+                yield
         finally:
+            await service.workers.close()
             await used_store.close()
 
     app = FastAPI(

@@ -9,16 +9,19 @@ from typing import Any
 
 import msgspec
 
-from xray.capture.call import with_output
-from xray.capture.fields import BY_FIELD, rows_of
+from xray.capture.fields import BY_FIELD
 from xray.exceptions import SchemaError, did_you_mean
 from xray.stage_types.base import CANDIDATE_COLUMNS, VERDICTS, Columns
-from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text, is_clean_list
+from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text, is_clean_list, is_clean_table
+from xray_server.tables import Table, as_table, changed_fields, output_of, plain
 
 ID_NAMES = ("candidate_id", "id")
 _COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_COMMON_COLUMNS = frozenset(CANDIDATE_COLUMNS)
 _RESERVED = frozenset({"seq", "stage_id", "stage_name", "stage_type", "run_id", "label"})
 """What an answer puts beside a candidate's own columns."""
+
+_ALL_VERDICTS = frozenset({*VERDICTS, None})
 
 _Place = Callable[[str, int], str]
 """Column and position → the path of the value in what was sent."""
@@ -87,7 +90,7 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
             raise SchemaError("A column is a list.", code="bad_value", path=f"{path}.{name}")
     ids = columns[id_names[0]]
     values = {
-        name: _rows_by_field(name, column, len(ids), path) if isinstance(column, dict) else column
+        name: _by_field(name, column, len(ids), path) if isinstance(column, dict) else column
         for name, column in columns.items()
         if name not in ID_NAMES and column is not None
     }
@@ -101,8 +104,8 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
     return _checked(ids, values, lambda name, position: f"{path}.{name}[{position}]")
 
 
-def _rows_by_field(name: str, columns: dict[str, Any], count: int, path: str) -> list[Any]:
-    for field, values in columns.items():
+def _by_field(name: str, fields: dict[str, Any], count: int, path: str) -> Table:
+    for field, values in fields.items():
         place = f"{path}.{name}.{field}"
         if not isinstance(values, list):
             raise SchemaError("A field's values are a list.", code="bad_value", path=place)
@@ -110,10 +113,12 @@ def _rows_by_field(name: str, columns: dict[str, Any], count: int, path: str) ->
             raise SchemaError(
                 f"Field '{field}' has {len(values)} values for {count} candidates.", code="bad_candidate", path=place
             )
-    return rows_of(columns, count)
+    return Table(tuple(fields), tuple(fields.values()), count)
 
 
 def _check_name(name: Any, path: str, own_columns: Sequence[str] | None) -> None:
+    if name in _COMMON_COLUMNS:
+        return
     known = {*CANDIDATE_COLUMNS, *(own_columns or ())}
     if name in known:
         return
@@ -127,8 +132,29 @@ def _check_name(name: Any, path: str, own_columns: Sequence[str] | None) -> None
 
 
 def _checked(ids: list[Any], values: dict[str, list[Any]], place: _Place) -> Columns:
+    words = _words("candidate_id", ids, place, required=True)
+    values = _with_output(values)
     checked = {name: _CHECKS.get(name, _json)(name, column, place) for name, column in values.items()}
-    return with_output(Columns(_words("candidate_id", ids, place, required=True), checked))
+    return Columns(words, output_of(words, checked))
+
+
+def _with_output(values: dict[str, Any]) -> dict[str, Any]:
+    """The columns with ``returned`` turned into ``output`` where that is plain to see.
+
+    What a stage returned of a candidate is mostly what it was given and a few fields beside it: only these then remain
+    to be checked. Where it is not plain, both are checked as they are and compared afterwards.
+    """
+    data, returned = values.get("data"), values.get("returned")
+    if data is None or returned is None or "output" in values:
+        return values
+    tables = as_table(data), as_table(returned)
+    if tables[0] is None or tables[1] is None:
+        return values
+    changed = changed_fields(tables[0], tables[1])
+    if changed is None:
+        return {**values, "data": tables[0], "returned": tables[1]}
+    others = {name: column for name, column in values.items() if name != "returned"} | {"data": tables[0]}
+    return others | {"output": changed} if changed.keys else others
 
 
 def _words(name: str, values: list[Any], place: _Place, *, required: bool = False) -> list[Any]:
@@ -167,6 +193,8 @@ def _texts(_name: str, values: list[Any], _place: _Place) -> list[Any]:
 
 
 def _verdicts(name: str, values: list[Any], place: _Place) -> list[Any]:
+    if set(map(type, values)) <= {str, type(None)} and _ALL_VERDICTS.issuperset(values):
+        return values
     for position, value in enumerate(values):
         if value is not None and value not in VERDICTS:
             raise SchemaError(
@@ -203,18 +231,23 @@ def _ranks(name: str, values: list[Any], place: _Place) -> list[Any]:
     return values
 
 
-def _objects(name: str, values: list[Any], place: _Place) -> list[Any]:
+def _objects(name: str, values: list[Any], place: _Place) -> Any:
     for position, value in enumerate(values):
         if value is not None and not isinstance(value, dict):
             raise SchemaError(f"'{name}' is an object.", code="bad_candidate", path=place(name, position))
     return _json(name, values, place)
 
 
-def _json(_name: str, values: list[Any], _place: _Place) -> list[Any]:
-    return values if is_clean_list(values) else [clean(value) for value in values]
+def _json(_name: str, values: list[Any], _place: _Place) -> Any:
+    """Any JSON; objects of one form become a table, which is what most candidates are."""
+    table = as_table(values)
+    if table is not None and is_clean_table(table, 1):
+        return table
+    listed = plain(values)
+    return listed if is_clean_list(listed) else [clean(value) for value in listed]
 
 
-_CHECKS: dict[str, Callable[[str, list[Any], _Place], list[Any]]] = {
+_CHECKS: dict[str, Callable[[str, list[Any], _Place], Any]] = {
     "verdict": _verdicts,
     "reason_label": _words,
     "reason_text": _texts,

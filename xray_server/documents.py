@@ -67,6 +67,7 @@ STAGE_FIELDS: dict[str, Kind] = {
     "trace": "json",
     "metrics": "json",
     "metrics_over": "count",  # how many candidates the metrics cover
+    "candidates_removed_at": "time",  # by retention; never in what a sender says
     "pipeline": "json",  # PIPELINE_FIELDS
 }
 

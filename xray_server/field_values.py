@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import math
 import re
 import uuid
@@ -158,13 +159,20 @@ def check_metrics(metrics: Any, path: str) -> dict[str, Any]:
         raise _bad("The value is an object.", path)
     checked: dict[str, Any] = {}
     for name, value in metrics.items():
-        if not isinstance(name, str) or not _METRIC_NAME.match(name):
+        if type(name) is not str or not _is_metric_name(name):
             raise _bad("A metric's name is of the form [a-z][a-z0-9_]*.", f"{path}.{name}")
-        if isinstance(value, dict):
+        if type(value) is int and INT64_MIN <= value <= INT64_MAX:
+            checked[name] = value
+        elif isinstance(value, dict):
             checked[name] = clean({key: entry for key, entry in value.items() if _has_value(entry)})
         elif _has_value(value):
             checked[name] = clean(value)
     return checked
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_metric_name(name: str) -> bool:
+    return _METRIC_NAME.match(name) is not None
 
 
 def _has_value(value: Any) -> bool:

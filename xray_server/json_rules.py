@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from xray.capture.snapshot import marker
+from xray_server.tables import Table, as_table
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -22,32 +24,57 @@ _HARMLESS = {type(None), bool}
 
 def is_clean(value: Any, depth: int = 0) -> bool:
     """Whether a decoded value keeps the rules as it is; the common case, so that nothing is copied for it."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return "\0" not in value and (value.isascii() or _is_encodable(value))
-    if value is None or isinstance(value, bool):
+    if kind in _HARMLESS:
         return True
-    if isinstance(value, float):
+    if kind is int:
+        return bool(INT64_MIN <= value <= INT64_MAX)
+    if kind is float:
         return math.isfinite(value)
-    if isinstance(value, int):
-        return INT64_MIN <= value <= INT64_MAX
     if depth >= MAX_DEPTH:
         return False
-    if isinstance(value, dict):
-        keys_are_clean = all(isinstance(key, str) and is_clean(key) for key in value)
-        return keys_are_clean and is_clean_list(list(value.values()), depth)
-    return isinstance(value, list) and is_clean_list(value, depth)
+    if kind is list:
+        return not value or is_clean_list(value, depth)
+    if kind is not dict:
+        return False
+    for key, item in value.items():
+        if type(key) is not str or "\0" in key or not (key.isascii() or _is_encodable(key)):
+            return False
+        if not is_clean(item, depth + 1):
+            return False
+    return True
 
 
-def is_clean_list(values: list[Any], depth: int = 0) -> bool:
-    """Whether every value of a list keeps the rules; lists of one plain type are looked at as a whole."""
-    kinds = set(map(type, values))
-    if kinds <= _HARMLESS:
+def is_clean_list(values: Sequence[Any], depth: int = 0) -> bool:
+    """Whether every value of a list keeps the rules; lists of one type, and of one form, are looked at as a whole."""
+    found = set(map(type, values))
+    kinds = found - _HARMLESS
+    if not kinds:
         return True
-    if kinds == {str}:
-        joined = "".join(values)
-        # Two lone surrogates of neighbouring texts stay two lone surrogates when joined.
-        return "\0" not in joined and (joined.isascii() or _is_encodable(joined))
+    if len(kinds) == 1:
+        (kind,) = kinds
+        if kind is str:
+            joined = "".join(values if len(found) == 1 else [value for value in values if type(value) is str])
+            # Two lone surrogates of neighbouring texts stay two lone surrogates when joined.
+            return "\0" not in joined and (joined.isascii() or _is_encodable(joined))
+        if kind is float and math.isfinite(sum(filter(None, values))):
+            return True
+        if kind is int:
+            numbers: list[int] = [0, *filter(None, values)]
+            return min(numbers) >= INT64_MIN and max(numbers) <= INT64_MAX
+        if kind is dict and depth + 1 < MAX_DEPTH:
+            table = as_table(values)
+            if table is not None:
+                return is_clean_table(table, depth + 1)
     return all(is_clean(value, depth + 1) for value in values)
+
+
+def is_clean_table(table: Table, depth: int = 0) -> bool:
+    """Whether every object of a table keeps the rules."""
+    keys_are_clean = all(isinstance(key, str) and is_clean(key) for key in table.keys)
+    return keys_are_clean and all(is_clean_list(column, depth) for column in table.columns)
 
 
 def clean(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from xray.stage_types.base import Columns, StageType
 from xray_server.documents import Document
 from xray_server.field_values import check_metrics
 from xray_server.pages import CandidatePage, join_columns
+from xray_server.tables import plain
 
 log = logging.getLogger("xray.server")
 
@@ -127,6 +129,7 @@ def _find(name: str | None, plugins: Plugins) -> StageType | None:
         return None
 
 
+@functools.lru_cache(maxsize=256)  # a type's declarations do not change, and an instance serves the whole process
 def _declared(stage_type: StageType) -> frozenset[str]:
     return frozenset(metric.name for metric in stage_type.all_metrics())
 
@@ -136,14 +139,23 @@ def _compute(
 ) -> dict[str, Any]:
     try:
         # Copies: a plugin's code gets nothing that it could change behind our back.
+        values = {
+            name: column if _is_left_packed(name, stage_type) else plain(column)
+            for name, column in columns.values.items()
+        }
         return check_metrics(
-            stage_type.measure(Columns(list(columns.candidate_id), dict(columns.values), dict(facts or {}))), "metrics"
+            stage_type.measure(Columns(list(columns.candidate_id), values, dict(facts or {}))), "metrics"
         )
     except Exception as error:
         # A plugin's code may fail on any input; the stage is worth keeping without its metrics.
         log.warning("Computing the metrics of a '%s' stage failed", stage_type.name, exc_info=True)
         partial["facts"] = {"metrics_error": f"{type(error).__name__}: {error}"[:500]}
         return {}
+
+
+def _is_left_packed(name: str, stage_type: StageType) -> bool:
+    """Whether a column may stay a table: the type says that it does not look at it."""
+    return name in ("data", "output") and not stage_type.reads_candidates
 
 
 def _with_duration(metrics: dict[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:

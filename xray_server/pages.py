@@ -2,31 +2,38 @@
 
 A stage's candidates are numbered by ``seq`` from 0. Page *n* holds those with ``n * PAGE_SIZE <= seq <
 (n + 1) * PAGE_SIZE``: a fixed grid, so that however a sender cuts its events, a candidate has one place, and sending
-it again changes nothing. A page has its ids and its distinct reason labels in the open, for the store to search by,
-and all other columns in one compressed block.
+it again changes nothing. A page has its ids, its distinct reason labels and the range of its scores in the open, for
+the store to search by, and all other columns as :mod:`xray_server.packing` packs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import zstandard
 
 from xray.stage_types.base import Columns
+from xray_server import packing
 
 PAGE_SIZE = 256
-"""Candidates a page. To be settled by measurement together with the compression level."""
+"""Candidates a page; ``docs/decisions/0006-pages.md`` has the measurement."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
+_LEVEL = 3
+_local = threading.local()
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Column → its lowest and its highest number in a page."""
+
+RANGED = ("score",)
+"""The columns whose range a page has in the open."""
 
 
-@dataclass(frozen=True, slots=True)
 class CandidatePage:
-    """Up to ``PAGE_SIZE`` candidates of one stage.
+    """Up to ``PAGE_SIZE`` candidates of one stage; not changed once it is made.
+
+    The columns are given packed or as a block; each is made of the other when it is asked for.
 
     Args:
         run_id: The run's id.
@@ -36,22 +43,87 @@ class CandidatePage:
         seqs: The place of each candidate in the stage, ascending.
         ids: The id of each candidate.
         reason_labels: The distinct reason labels, sorted.
-        block: The other columns: zstd-compressed msgpack of ``{column: [value, …]}``.
+        block: The other columns: what :func:`xray_server.packing.pack` gives, zstd-compressed.
+        packed: The same before compression, for stores that compress in a way of their own.
+        ranges: The ranges of the columns in ``RANGED``, where the page has numbers in them; worked out from the
+            columns where they are not given.
     """
 
-    run_id: str
-    stage_id: str
-    page: int
-    started_at: int | None
-    seqs: tuple[int, ...]
-    ids: tuple[str, ...]
-    reason_labels: tuple[str, ...]
-    block: bytes
+    __slots__ = ("_block", "_packed", "_ranges", "ids", "page", "reason_labels", "run_id", "seqs", "stage_id",
+                 "started_at")  # fmt: skip
+
+    def __init__(
+        self,
+        run_id: str,
+        stage_id: str,
+        page: int,
+        started_at: int | None,
+        seqs: Sequence[int],
+        ids: Sequence[str],
+        reason_labels: Sequence[str],
+        block: bytes | None = None,
+        *,
+        packed: bytes | None = None,
+        ranges: Ranges | None = None,
+    ) -> None:
+        if block is None and packed is None:
+            raise ValueError("A page has its columns as a block, or packed.")
+        self.run_id = run_id
+        self.stage_id = stage_id
+        self.page = page
+        self.started_at = started_at
+        self.seqs = tuple(seqs)
+        self.ids = tuple(ids)
+        self.reason_labels = tuple(reason_labels)
+        self._block = block
+        self._packed = packed
+        self._ranges = ranges
+
+    @property
+    def packed(self) -> bytes:
+        """The columns other than the ids, packed."""
+        if self._packed is None:
+            assert self._block is not None
+            self._packed = zstandard.ZstdDecompressor().decompress(self._block)
+        return self._packed
+
+    @property
+    def block(self) -> bytes:
+        """The columns other than the ids, packed and compressed; it says its form and is read by itself."""
+        if self._block is None:
+            self._block = _compressor().compress(self.packed)
+        return self._block
+
+    @property
+    def ranges(self) -> Ranges:
+        """Column → its lowest and its highest number, for the columns in ``RANGED`` that have one here."""
+        if self._ranges is None:
+            self._ranges = _ranges(self.columns().values)
+        return self._ranges
 
     def columns(self) -> Columns:
-        """The page's candidates, decompressed."""
-        values = _decode(zstandard.ZstdDecompressor().decompress(self.block))
-        return Columns(list(self.ids), values)
+        """The page's candidates."""
+        ids = list(self.ids)
+        return Columns(ids, packing.unpack(self.packed, ids))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CandidatePage):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash((self.stage_id, self.page, self.seqs))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = (self.run_id, self.stage_id, self.page, self.started_at, self.seqs, self.ids, self.reason_labels)
+        return _restored, (*given, self.packed, self._ranges)
+
+    def __repr__(self) -> str:
+        return f"<CandidatePage {self.page} of stage {self.stage_id}, {len(self.seqs)} candidates>"
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (self.run_id, self.stage_id, self.page, self.started_at, self.seqs, self.ids, self.reason_labels,
+                self.packed)  # fmt: skip
 
 
 def paginate(
@@ -71,8 +143,8 @@ def paginate(
     while start < len(columns):
         page = (from_seq + start) // PAGE_SIZE
         stop = min(len(columns), (page + 1) * PAGE_SIZE - from_seq)
-        seqs = tuple(range(from_seq + start, from_seq + stop))
-        pages.append(_page(run_id, stage_id, page, started_at, seqs, columns.slice(start, stop)))
+        part = columns if (start, stop) == (0, len(columns)) else columns.slice(start, stop)
+        pages.append(_page(run_id, stage_id, page, started_at, range(from_seq + start, from_seq + stop), part))
         start = stop
     return pages
 
@@ -81,32 +153,54 @@ def merge_pages(page: CandidatePage, other: CandidatePage) -> CandidatePage:
     """The candidates of two versions of the same page; where both have a place, ``page`` decides."""
     if set(other.seqs) <= set(page.seqs):
         return page
-    by_seq: dict[int, dict[str, Any]] = {}
-    for source in (other, page):
-        by_seq.update(zip(source.seqs, source.columns().rows(), strict=True))
-    seqs = tuple(sorted(by_seq))
-    columns = Columns.from_rows([by_seq[seq] for seq in seqs])
+    place_of = dict(zip(other.seqs, range(len(page.seqs), len(page.seqs) + len(other.seqs)), strict=True))
+    place_of.update(zip(page.seqs, range(len(page.seqs)), strict=True))
+    seqs = sorted(place_of)
+    columns = join_columns((page, other)).picked([place_of[seq] for seq in seqs])
     return _page(page.run_id, page.stage_id, page.page, page.started_at, seqs, columns)
 
 
 def join_columns(pages: Iterable[CandidatePage]) -> Columns:
     """All candidates of consecutive pages as one set of columns."""
-    rows = [row for page in pages for row in page.columns().rows()]
-    return Columns.from_rows(rows)
+    joined = Columns([])
+    for page in pages:
+        columns = page.columns()
+        for name in columns.values:
+            if name not in joined.values:
+                joined.values[name] = [None] * len(joined)
+        for name, values in joined.values.items():
+            values.extend(columns.column(name))
+        joined.candidate_id += columns.candidate_id
+    return joined
+
+
+def _restored(*given: Any) -> CandidatePage:
+    return CandidatePage(*given[:7], packed=given[7], ranges=given[8])
 
 
 def _page(
-    run_id: str, stage_id: str, page: int, started_at: int | None, seqs: tuple[int, ...], columns: Columns
+    run_id: str, stage_id: str, page: int, started_at: int | None, seqs: Sequence[int], columns: Columns
 ) -> CandidatePage:
-    used = {name: values for name, values in columns.values.items() if any(value is not None for value in values)}
-    labels = sorted({label for label in used.get("reason_label", ()) if isinstance(label, str)})
+    labels = sorted({label for label in columns.values.get("reason_label", ()) if isinstance(label, str)})
+    packed = packing.pack(columns.candidate_id, columns.values)
+    ids = columns.candidate_id
     return CandidatePage(
-        run_id=run_id,
-        stage_id=stage_id,
-        page=page,
-        started_at=started_at,
-        seqs=seqs,
-        ids=tuple(columns.candidate_id),
-        reason_labels=tuple(labels),
-        block=zstandard.ZstdCompressor(level=3).compress(_encode(used)),
+        run_id, stage_id, page, started_at, seqs, ids, labels, packed=packed, ranges=_ranges(columns.values)
     )
+
+
+def _ranges(values: Mapping[str, Sequence[Any]]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name in RANGED:
+        numbers = [value for value in values.get(name, ()) if type(value) in (int, float)]
+        if numbers:
+            found[name] = (min(numbers), max(numbers))
+    return found
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    """A compressor of this thread's own: making one takes as long as compressing a small page."""
+    found: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
+    if found is None:
+        found = _local.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    return found

@@ -7,8 +7,7 @@ run say different things, the stages written so far get what the run's document 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from xray_server.documents import PIPELINE_FIELDS, Document
@@ -28,14 +27,6 @@ def said(run: Mapping[str, Any]) -> Said:
     return tuple(run.get(name) for name in PIPELINE_FIELDS)
 
 
-@dataclass(slots=True)
-class _Run:
-    """What this process has heard of a run, and whether it has compared the stages' copies since the first of it."""
-
-    sayings: set[Said] = field(default_factory=set)
-    is_checked: bool = False
-
-
 class RunFields:
     """Finds the stages whose copy of their run's fields is not what the run's document has.
 
@@ -45,16 +36,22 @@ class RunFields:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._heard: OrderedDict[tuple[str, str], _Run] = OrderedDict()
+        self._heard: OrderedDict[tuple[str, str], set[Said]] = OrderedDict()
 
-    async def missing_copies(self, project: str, sayings: Mapping[str, Iterable[Said]]) -> dict[str, Document]:
+    async def missing_copies(
+        self, project: str, sayings: Mapping[str, Iterable[Said]], new_runs: Container[str] = ()
+    ) -> dict[str, Document]:
         """The stages to correct, after events were written.
 
-        While all events of a run say the same, the store is asked about it once.
+        The stages of a run are compared when this process hears something of the run for the first time, which may
+        change the run's document, and when the document has more than the events say, which another process may have
+        heard. Of two processes that write at once, at least the later one sees what both wrote. A run that these events
+        made, all saying the same of it, needs no look.
 
         Args:
             project: The project.
             sayings: Run id → what the events say of that run.
+            new_runs: Runs of which there was nothing before these events.
 
         Returns:
             Stage id → a partial stage document.
@@ -62,30 +59,39 @@ class RunFields:
         Raises:
             StoreError: The data could not be read.
         """
-        suspects: dict[str, _Run] = {}
-        for run_id, heard_now in sayings.items():
-            run = self._heard.setdefault((project, run_id), _Run())
-            self._heard.move_to_end((project, run_id))
-            run.sayings.update(heard_now)
-            if len(run.sayings) > 1 or not run.is_checked:
-                suspects[run_id] = run
-        while len(self._heard) > MAX_REMEMBERED_RUNS:
-            self._heard.popitem(last=False)
         found: dict[str, Document] = {}
-        run_ids = list(suspects)
+        run_ids = [run_id for run_id, said_now in sayings.items() if run_id not in new_runs or len(set(said_now)) > 1]
         for start in range(0, len(run_ids), RUNS_PER_SCAN):
-            found |= await self._compare(project, run_ids[start : start + RUNS_PER_SCAN])
-        for run in suspects.values():
-            run.is_checked = True
+            some = run_ids[start : start + RUNS_PER_SCAN]
+            copies = await self._copies(project, some)
+            suspects = {
+                run_id: copy
+                for run_id, copy in copies.items()
+                if not self._heard.get((project, run_id), set()) >= set(sayings[run_id])
+                or any(said(copy) != saying for saying in sayings[run_id])
+            }
+            if suspects:
+                found |= await self._compare(project, suspects)
         return found
 
-    async def _compare(self, project: str, run_ids: list[str]) -> dict[str, Document]:
+    def remember(self, project: str, sayings: Mapping[str, Iterable[Said]]) -> None:
+        """Note that what events say of their runs is in the store, in the stages' copies too."""
+        for run_id, heard_now in sayings.items():
+            self._heard.setdefault((project, run_id), set()).update(heard_now)
+            self._heard.move_to_end((project, run_id))
+        while len(self._heard) > MAX_REMEMBERED_RUNS:
+            self._heard.popitem(last=False)
+
+    async def _copies(self, project: str, run_ids: list[str]) -> dict[str, Document]:
+        """Run id → the immutable fields that the run's document has."""
         by_id = Test(Field(("id",)), In(tuple(run_ids)))
         runs = await self._store.scan(project, Scan(of="runs", pipeline=by_id, limit=len(run_ids)))
-        copies = {
+        return {
             row.document["id"]: {name: row.document[name] for name in PIPELINE_FIELDS if name in row.document}
             for row in runs
         }
+
+    async def _compare(self, project: str, copies: Mapping[str, Document]) -> dict[str, Document]:
         differs = Or(tuple(_differs(run_id, copy) for run_id, copy in copies.items()))
         of_runs = Test(Field(("run_id",)), In(tuple(copies)))
         found: dict[str, Document] = {}

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
+import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from xray.exceptions import XRayError
 from xray_server.app import create_app, open_store
-from xray_server.settings import ServerSettings
+from xray_server.daemons.retention import Policy, policy_of
+from xray_server.settings import PREFIX, ServerSettings
 from xray_server.stores.base import Store
+from xray_server.workers import default_processes
 
 
-def serve(*, host: str | None = None, port: int | None = None, store: str | None = None) -> int:
+def serve(**given: Any) -> int:
     """Run the service until it is told to stop (SIGINT, SIGTERM).
 
     Args:
-        host: The address to listen on; the setting by default.
-        port: The port; 0 takes a free one; the setting by default.
-        store: The store's URL; the setting by default.
+        given: Settings by name (see :class:`ServerSettings`), over those of the environment; None is not given.
 
     Returns:
         The exit code.
@@ -31,29 +34,36 @@ def serve(*, host: str | None = None, port: int | None = None, store: str | None
         XRayError: The address or the store cannot be used.
     """
     settings = ServerSettings.from_environment()
-    settings = dataclasses.replace(
-        settings,
-        host=settings.host if host is None else host,
-        port=settings.port if port is None else port,
-        store=settings.store if store is None else store,
-    )
+    if f"{PREFIX}INGEST_PROCESSES" not in os.environ:
+        settings = dataclasses.replace(settings, ingest_processes=default_processes())
+    settings = dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
     used_store = open_store(settings.store)
-    asyncio.run(_try(used_store))
+    policy = asyncio.run(_try(used_store, settings))
+    if policy.max_disk_bytes is not None:
+        # Worked out once, so that what is printed is what holds.
+        settings = dataclasses.replace(settings, max_disk=f"{policy.max_disk_bytes}B")
     # Bound here, so that the address that is printed is the one that listens, and a taken port is a clear error.
     listener = _listen(settings.host, settings.port)
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
     app = create_app(settings, used_store)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
-    location = Path(used_store.describe()["location"]).absolute()
-    server = _Server(config, f"X-Ray listens on {address}\nData lies in {location}")
+    location = used_store.describe()["location"]
+    location = location if "://" in location else Path(location).absolute()
+    server = _Server(config, f"X-Ray listens on {address}\nData lies in {location}\nKeeps {policy}")
+    # What is there by now stays; and batches are many small objects without cycles, not worth a look each time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
-async def _try(store: Store) -> None:
+async def _try(store: Store, settings: ServerSettings) -> Policy:
     """Open and close the store before anything listens: one that cannot be used is a clear error then, and no log."""
     await store.open()
-    await store.close()
+    try:
+        return await policy_of(settings, store)
+    finally:
+        await store.close()
 
 
 class _Server(uvicorn.Server):

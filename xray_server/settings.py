@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
@@ -22,11 +23,19 @@ class ServerSettings:
     Args:
         host: The address to listen on.
         port: The port; 0 takes a free one.
-        store: Where the data lies: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        store: Where the data lies: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, or
+            ``mongodb://[user:password@]host[:port]/database``.
         max_body_bytes: The longest body that ``/v1/ingest`` takes, as it travels.
         max_decompressed_bytes: The longest body that it takes, decompressed.
         max_events_per_batch: The most events that it takes at once.
         max_question_bytes: The longest body that ``/v1/query`` takes.
+        ingest_processes: How many processes prepare large batches beside the service's own; 0 is none.
+            ``xray serve`` takes one for each processor where nothing is said.
+        keep_candidates: How long candidates are kept after their run's start: ``30d``, or ``forever``. Their stages
+            keep their metrics and say that the candidates are gone.
+        keep_runs: How long runs are kept, with all that is theirs: ``365d``, or ``forever``.
+        max_disk: What the data may take, logs and indexes included: ``20GB``, or ``unlimited``; ``auto`` is half of
+            the data's and the free disk together for the embedded store, and no limit for others.
     """
 
     host: str = "127.0.0.1"
@@ -36,6 +45,10 @@ class ServerSettings:
     max_decompressed_bytes: int = 64 * 1024 * 1024
     max_events_per_batch: int = 10_000
     max_question_bytes: int = 1024 * 1024
+    ingest_processes: int = 0
+    keep_candidates: str = "30d"
+    keep_runs: str = "365d"
+    max_disk: str = "auto"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -79,9 +92,9 @@ def sqlite_path(url: str) -> str:
     scheme, separator, path = url.partition(":///")
     if scheme != "sqlite" or not separator or not path:
         raise ConfigurationError(
-            f"There is no store for '{url}'.",
+            f"There is no store for '{re.sub('//[^/@]*@', '//…@', url)}'.",  # a password is not for logs
             code="bad_store",
             path=f"{PREFIX}STORE",
-            hint="Write sqlite:///FILE, or sqlite:////FILE for an absolute path.",
+            hint="Write sqlite:///FILE, or sqlite:////FILE for an absolute path, or mongodb://HOST:PORT/DATABASE.",
         )
     return unquote(path)

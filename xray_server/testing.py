@@ -10,7 +10,6 @@ A subclass says how to make a store, and pytest finds the tests by the subclass'
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from typing import Any
 import pytest
 
 from xray.exceptions import StoreClosed
+from xray_server.conformance.rollups import RollupContract
+from xray_server.conformance.upkeep import UpkeepContract
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, join_columns, paginate
 from xray_server.query.ast import EVERYTHING, And, Compare, Field, In, Metric, Not, Or, Reference, Scan, SortKey, Test
@@ -44,29 +45,8 @@ from xray_server.testing_data import (
 )
 
 
-class StoreContract(ABC):
-    """What ``xray_server.stores.base.Store`` promises, as tests."""
-
-    @abstractmethod
-    async def make_store(self, place: Path) -> Store:
-        """A store that is not open yet.
-
-        Args:
-            place: A folder of the test's own; the same folder means the same data.
-        """
-
-    def with_store(self, place: Path, use: Callable[[Store], Awaitable[Any]]) -> Any:
-        """Use an open store in an event loop of its own, and close it."""
-
-        async def run() -> Any:
-            store = await self.make_store(place)
-            await store.open()
-            try:
-                return await use(store)
-            finally:
-                await store.close()
-
-        return asyncio.run(run())
+class StoreContract(RollupContract, UpkeepContract):
+    """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -201,6 +181,17 @@ class StoreContract(ABC):
                 lambda: pages_of(store),
                 lambda: store.pipelines(PROJECT),
                 lambda: store.declarations(PROJECT),
+                lambda: store.dirty_buckets(PROJECT, limit=1),
+                lambda: store.keep_rollups(PROJECT, []),
+                lambda: store.rollups(PROJECT, since=0, until=1),
+                store.projects,
+                store.usage,
+                lambda: store.remove_candidates(PROJECT, before=None, limit=1),
+                lambda: store.remove_candidates(PROJECT, before=None, limit=1, dry_run=True),
+                lambda: store.remove_runs(PROJECT, before=None, limit=1),
+                lambda: store.remove_runs(PROJECT, before=None, limit=1, dry_run=True),
+                store.reclaim,
+                store.check,
             ]
             for call in calls:
                 with pytest.raises(StoreClosed):

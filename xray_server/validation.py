@@ -16,7 +16,7 @@ from xray.schema import EVENT_FIELDS, RUN_FIELDS, SCHEMA_VERSION, EventField, Ev
 from xray.stage_types.base import Columns
 from xray_server import candidate_rows
 from xray_server.documents import Document
-from xray_server.field_values import CHECKS, check_capture, check_declarations, check_id, check_metrics
+from xray_server.field_values import CHECKS, Check, check_capture, check_declarations, check_id, check_metrics
 
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 
@@ -24,10 +24,27 @@ MAX_SEQ = 2**31
 """The last place that candidates of an event may begin at."""
 
 _CANDIDATE_FIELDS = ("candidates", "columns")
-_FIELDS = {event_type: {known.name: known for known in fields} for event_type, fields in EVENT_FIELDS.items()}
-_RUN_FIELDS = {known.name: known for known in RUN_FIELDS}
 _WITH_CHECKS_OF_THEIR_OWN = frozenset({*_CANDIDATE_FIELDS, "metrics", "metric_declarations"})
 _COMMON_KEYS = ("type", "id", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What an event, or a run, may and must have: its fields' checks, its required fields, all of its names."""
+
+    checks: dict[str, Check]
+    required: tuple[EventField, ...]
+    names: dict[str, None]
+
+    @classmethod
+    def of(cls, fields: Iterable[EventField], common: tuple[str, ...] = ()) -> _Form:
+        known = {field.name: field for field in fields}
+        checks = {name: CHECKS[field.kind] for name, field in known.items() if name not in _WITH_CHECKS_OF_THEIR_OWN}
+        return cls(checks, tuple(field for field in known.values() if field.required), dict.fromkeys((*common, *known)))
+
+
+_FORMS = {event_type: _Form.of(fields, _COMMON_KEYS) for event_type, fields in EVENT_FIELDS.items()}
+_RUN_FORM = _Form.of(RUN_FIELDS)
 
 
 @dataclass(slots=True)
@@ -70,9 +87,9 @@ def validate_event(event: Any, path: str, plugins: Plugins, *, schema_version: i
     event_type = _event_type(event, path)
     is_strict = schema_version <= SCHEMA_VERSION
     run = _run(event, path, is_strict)
-    known = _FIELDS[event_type]
-    if is_strict:
-        _refuse_unknown(event, (*_COMMON_KEYS, *known), path, f"An event '{event_type}'")
+    form = _FORMS[event_type]
+    if is_strict and not event.keys() <= form.names.keys():
+        _refuse_unknown(event, form, path, f"An event '{event_type}'")
     if event_type in ("run.start", "run.end"):
         if event.get("id") is not None and event["id"] != run["id"]:
             raise SchemaError(
@@ -81,13 +98,13 @@ def validate_event(event: Any, path: str, plugins: Plugins, *, schema_version: i
                 path=f"{path}.id",
                 hint="Leave it out, or give the same as in 'run'.",
             )
-        run |= _fields(event, known.values(), path)
+        run |= _fields(event, form, path)
         _default_status(run, is_final=event_type == "run.end")
         return ValidEvent(event_type, run)
     if event.get("id") is None:
         raise SchemaError("The event has no stage id.", code="missing_stage_id", path=f"{path}.id")
     stage = {"id": check_id(event["id"], f"{path}.id"), "run_id": run["id"], "pipeline": dict(run)}
-    found = _fields(event, (known[name] for name in known if name not in _WITH_CHECKS_OF_THEIR_OWN), path)
+    found = _fields(event, form, path)
     if "stage_type" in found:
         found["type"] = found.pop("stage_type")
     from_seq = found.pop("from_seq", 0)
@@ -140,34 +157,32 @@ def _run(event: Mapping[str, Any], path: str, is_strict: bool) -> Document:
             path=f"{path}.run.id" if isinstance(run, dict) else f"{path}.run",
             hint='Every event has "run": {"id": "<uuid>", …}.',
         )
-    if is_strict:
-        _refuse_unknown(run, tuple(_RUN_FIELDS), f"{path}.run", "A run")
-    return _fields(run, RUN_FIELDS, f"{path}.run")
+    if is_strict and not run.keys() <= _RUN_FORM.names.keys():
+        _refuse_unknown(run, _RUN_FORM, f"{path}.run", "A run")
+    return _fields(run, _RUN_FORM, f"{path}.run")
 
 
-def _refuse_unknown(found: Mapping[Any, Any], known: tuple[str, ...], path: str, what: str) -> None:
-    if found.keys() <= set(known):
-        return
-    name = next(name for name in found if name not in known)
+def _refuse_unknown(found: Mapping[Any, Any], form: _Form, path: str, what: str) -> None:
+    name = next(name for name in found if name not in form.names)
     raise SchemaError(
         f"{what} has no field '{name}'.",
         code="unknown_field",
         path=f"{path}.{name}",
-        hint=did_you_mean(str(name), known),
+        hint=did_you_mean(str(name), form.names),
     )
 
 
-def _fields(found: Mapping[str, Any], fields: Iterable[EventField], path: str) -> Document:
+def _fields(found: Mapping[str, Any], form: _Form, path: str) -> Document:
     """The checked values of the fields that are given; null counts as not given."""
     document: Document = {}
-    for known in fields:
-        value = found.get(known.name)
-        if value is not None:
-            document[known.name] = CHECKS[known.kind](value, f"{path}.{known.name}")
-        elif known.required:
+    for known in form.required:
+        if found.get(known.name) is None:
             raise SchemaError(
                 f"'{known.name}' is missing.", code="missing_field", path=f"{path}.{known.name}", hint=known.meaning
             )
+    for name, value in found.items():
+        if value is not None and name in form.checks:
+            document[name] = form.checks[name](value, f"{path}.{name}")
     return document
 
 

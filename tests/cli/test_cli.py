@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +170,8 @@ def test_serve_says_where_it_listens_and_where_data_lies(tmp_path: Path):
         assert running.announcement.startswith("X-Ray listens on http://127.0.0.1:")
         second = running.process.stdout.readline()
         assert f"Data lies in {tmp_path}/xray.sqlite3" in second
+        third = running.process.stdout.readline()
+        assert re.fullmatch(r"Keeps candidates 30d, runs 365d, at most [\d.]+ [GT]B on disk\n", third)
         assert running.client().health()["status"] == "ok"
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(20) in (0, -signal.SIGTERM)
@@ -180,10 +183,12 @@ def test_serve_says_where_it_listens_and_where_data_lies(tmp_path: Path):
     [
         (["--store", "postgres://x"], ["postgres", "sqlite:///"]),
         (["--store", "sqlite:////proc/no/such/folder/x.sqlite3"], ["/proc/no/such/folder"]),
+        (["--keep-candidates", "30 days"], ["XRAY_SERVER_KEEP_CANDIDATES", "Did you mean '30d'?"]),
+        (["--max-disk", "20gb"], ["XRAY_SERVER_MAX_DISK", "Did you mean '20GB'?"]),
     ],
 )
-def test_serve_refuses_a_store_that_cannot_be(arguments: list[str], said: list[str]):
-    """A wrong store is an error of one line, not a traceback."""
+def test_serve_refuses_a_setting_that_cannot_be(arguments: list[str], said: list[str]):
+    """A wrong store, age or size is an error of one line, not a traceback."""
     done = xray_cli("serve", "--port", "0", *arguments)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr + done.stdout
@@ -201,7 +206,7 @@ def test_serve_refuses_a_taken_port(service: Service):
 
 def test_help_and_version():
     """Every command explains itself."""
-    for command in ("serve", "runs", "show", "query", "demo", "version"):
+    for command in ("serve", "runs", "show", "query", "demo", "version", "gc", "store", "export", "import"):
         done = xray_cli(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from xray.cli import show as views
+from xray.cli import upkeep
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
 from xray.exceptions import ServiceError, XRayError
@@ -40,6 +41,9 @@ Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where an ear
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+upkeep.install(app)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -98,7 +102,18 @@ def serve(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(help="Where the data lies: sqlite:///FILE.", show_default="sqlite:///.xray/xray.sqlite3"),
+        typer.Option(
+            help="Where the data lies: sqlite:///FILE or mongodb://HOST/DATABASE.",
+            show_default="sqlite:///.xray/xray.sqlite3",
+        ),
+    ] = None,
+    keep_candidates: Annotated[
+        str | None, typer.Option(help="How long candidates are kept; metrics stay.", show_default="30d")
+    ] = None,
+    keep_runs: Annotated[str | None, typer.Option(help="How long runs are kept.", show_default="365d")] = None,
+    max_disk: Annotated[
+        str | None,
+        typer.Option(help="What the data may take: 20GB, or unlimited.", show_default="half of the disk that is free"),
     ] = None,
 ) -> int:
     """Run the service; with no options on the embedded store, in one file below the current folder."""
@@ -108,7 +123,9 @@ def serve(
         raise XRayError(
             f"The service needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
         ) from None
-    return start(host=host, port=port, store=store)
+    return start(
+        host=host, port=port, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk
+    )
 
 
 @app.command()

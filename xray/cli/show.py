@@ -64,6 +64,8 @@ def stage_line(stage: Document) -> str:
     """One stage in a line: type, name, counts, fail ratio, top labels, duration."""
     parts = [f"[bold]{_text(stage.get('name'))}[/]", f"[dim]{_text(stage.get('type'))}[/]"]
     parts += map(escape, figures(stage))
+    if stage.get("candidates_removed_at"):
+        parts.append(f"[dim]candidates removed {_text(stage['candidates_removed_at'])[:10]}[/]")
     if stage.get("status") == "failure":
         parts.append("[red]failure[/]")
     parts.append(f"[dim]{duration(stage.get('duration_ms'))}[/]")

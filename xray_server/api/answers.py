@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from xray.exceptions import PluginError, QueryError
 from xray.metrics import Metric
 from xray.plugins import Plugins
+from xray_server.daemons.daemon import Daemon
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
 from xray_server.query.cursor import encode_cursor
@@ -19,6 +20,7 @@ from xray_server.query.parser import parse
 from xray_server.query.run import Coverage, answer
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
+from xray_server.workers import Workers
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TIMES = {
@@ -43,6 +45,9 @@ class Service:
         self.plugins = plugins
         self.settings = settings
         self.ingest = Ingest(store, plugins)
+        self.workers = Workers(settings.ingest_processes, settings.max_events_per_batch)
+        self.daemons: Sequence[Daemon] = ()
+        """What runs beside answering; empty until the application has started."""
 
     async def declarations(self) -> dict[str, list[Metric]]:
         """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import zlib
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -33,8 +34,38 @@ class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The body of a request, decompressed.
+
+    Args:
+        plain: The bytes.
+        is_msgpack: Whether they are msgpack; else they are JSON.
+    """
+
+    plain: bytes
+    is_msgpack: bool
+
+    async def decoded(self) -> Any:
+        """The value.
+
+        Raises:
+            ApiError: It is malformed (400).
+        """
+        decode = decode_msgpack if self.is_msgpack else decode_json
+        if len(self.plain) < _IN_THREAD_FROM_BYTES:
+            return decode(self.plain)
+        return await asyncio.to_thread(decode, self.plain)
+
+
 async def read_body(request: Request, *, max_bytes: int, max_decompressed_bytes: int) -> Any:
-    """The decoded body of a request.
+    """The decoded body of a request; see :func:`receive_body`."""
+    body = await receive_body(request, max_bytes=max_bytes, max_decompressed_bytes=max_decompressed_bytes)
+    return await body.decoded()
+
+
+async def receive_body(request: Request, *, max_bytes: int, max_decompressed_bytes: int) -> Body:
+    """The body of a request, decompressed and not decoded yet.
 
     Args:
         request: The request, its body not read yet.
@@ -42,7 +73,7 @@ async def read_body(request: Request, *, max_bytes: int, max_decompressed_bytes:
         max_decompressed_bytes: The longest body, decompressed.
 
     Raises:
-        ApiError: It is too large (413), of a type or encoding that is not taken (415), or malformed (400).
+        ApiError: It is too large (413), of a type or encoding that is not taken (415), or badly compressed (400).
     """
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     is_msgpack = media_type in _MSGPACK_TYPES
@@ -62,14 +93,9 @@ async def read_body(request: Request, *, max_bytes: int, max_decompressed_bytes:
             hint="Send the body plain, or compressed with gzip or zstd.",
         )
     body = await _receive(request, max_bytes)
-
-    def decode() -> Any:
-        plain = body if encoding == "identity" else _decompressed(body, encoding, max_decompressed_bytes)
-        return decode_msgpack(plain) if is_msgpack else decode_json(plain)
-
-    if encoding == "identity" and len(body) < _IN_THREAD_FROM_BYTES:
-        return decode()
-    return await asyncio.to_thread(decode)
+    if encoding != "identity":
+        body = await asyncio.to_thread(_decompressed, body, encoding, max_decompressed_bytes)
+    return Body(body, is_msgpack)
 
 
 async def _receive(request: Request, max_bytes: int) -> bytes:

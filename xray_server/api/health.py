@@ -21,4 +21,6 @@ router = APIRouter(tags=["health"])
 async def health(request: Request, _: Annotated[Parameters, Query()], service: Here) -> Response:
     """Say that the service lives and reads its store."""
     await service.store.declarations(service.project)
-    return json_response({"status": "ok", "version": request.app.version, "store": service.store.describe()})
+    tasks = {daemon.name: daemon.state() for daemon in service.daemons}
+    store = service.store.describe()
+    return json_response({"status": "ok", "version": request.app.version, "store": store, "tasks": tasks})

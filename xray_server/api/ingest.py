@@ -6,16 +6,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from xray.exceptions import SchemaError, did_you_mean
 from xray.schema import SCHEMA_VERSION
 from xray_server.api.answers import Here
-from xray_server.api.bodies import read_body
+from xray_server.api.bodies import receive_body
 from xray_server.api.models import ErrorAnswer, IngestAnswer, RejectedAnswer
 from xray_server.errors import json_response
+from xray_server.prepare import batch_of
 
 router = APIRouter(tags=["ingest"])
 
-_BATCH_KEYS = ("events", "schema")
 _BODY = {
     "requestBody": {
         "required": True,
@@ -56,40 +55,17 @@ async def ingest(request: Request, service: Here) -> Response:
     more than once.
     """
     settings = service.settings
-    body = await read_body(
+    body = await receive_body(
         request, max_bytes=settings.max_body_bytes, max_decompressed_bytes=settings.max_decompressed_bytes
     )
-    events, schema_version = _batch(body, settings.max_events_per_batch)
-    result = await service.ingest.accept(service.project, events, schema_version=schema_version)
+    prepared = await service.workers.prepare(body.plain) if body.is_msgpack else None
+    if prepared is None:
+        events, schema_version = batch_of(await body.decoded(), settings.max_events_per_batch)
+        result = await service.ingest.accept(service.project, events, schema_version=schema_version)
+    else:
+        result = await service.ingest.take(service.project, prepared)
     errors = [{"index": rejected.index, "error": rejected.error.as_dict()} for rejected in result.errors]
     answer: dict[str, Any] = {"accepted": result.accepted, "errors": errors}
     if not errors:
         return json_response(answer)
     return json_response({"error": errors[0]["error"]} | answer, 422)
-
-
-def _batch(body: Any, max_events: int) -> tuple[list[Any], int]:
-    if not isinstance(body, dict):
-        raise SchemaError("A batch is an object.", code="bad_batch", hint='Send {"events": […]}.')
-    schema_version = body.get("schema", SCHEMA_VERSION)
-    if not isinstance(schema_version, int) or isinstance(schema_version, bool) or schema_version < 1:
-        raise SchemaError("'schema' is the version of the wire schema, from 1.", code="bad_value", path="schema")
-    for name in body:
-        if name not in _BATCH_KEYS and schema_version <= SCHEMA_VERSION:
-            raise SchemaError(
-                f"A batch has no field '{name}'.",
-                code="unknown_field",
-                path=str(name),
-                hint=did_you_mean(str(name), _BATCH_KEYS),
-            )
-    events = body.get("events")
-    if not isinstance(events, list):
-        raise SchemaError("A batch has a list of events.", code="bad_batch", path="events")
-    if len(events) > max_events:
-        raise SchemaError(
-            f"A batch has at most {max_events} events.",
-            code="too_many_events",
-            path="events",
-            hint="Send them in several batches.",
-        )
-    return events, schema_version

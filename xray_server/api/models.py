@@ -111,6 +111,9 @@ class StageModel(BaseModel):
     capture: dict[str, Any] | None = Field(None, description="What was kept of what was seen.")
     metrics: dict[str, Any] | None = None
     metrics_over: int | None = Field(None, description="How many candidates the metrics cover.")
+    candidates_removed_at: str | None = Field(
+        None, description="When retention removed candidates of the stage; the metrics are of all of them."
+    )
     pipeline: dict[str, Any] | None = Field(None, description="The run's immutable fields.")
 
 
@@ -185,6 +188,9 @@ class CandidateList(ListAnswer):
     """A page of candidates."""
 
     rows: list[CandidateModel]
+    candidates_removed_at: str | None = Field(
+        None, description="When retention removed candidates of the stage; left out where it did not."
+    )
 
 
 class Pipelines(ListAnswer):
@@ -211,6 +217,7 @@ class Health(BaseModel):
     status: Literal["ok"]
     version: str
     store: dict[str, Any]
+    tasks: dict[str, dict[str, Any]] = Field(description="The background tasks: what they did, and their errors.")
 
 
 # --- parameters -------------------------------------------------------------------------------------------------

@@ -43,13 +43,16 @@ async def stage(stage_id: str, _: Annotated[Parameters, Query()], service: Here)
 @router.get("/v1/stages/{stage_id}/candidates", response_model=CandidateList, responses={404: {"model": ErrorAnswer}})
 async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Query()], service: Here) -> Response:
     """List the candidates of a stage in their order."""
-    await _stage(service, stage_id)
+    removed_at = (await _stage(service, stage_id)).get("candidates_removed_at")
     conditions = {
         "stage_id": ("stage", "id", "$eq", stage_id),
         "verdict": ("candidate", "verdict", "$eq", parameters.verdict),
         "reason_label": ("candidate", "reason_label", "$eq", parameters.reason_label),
     }
-    return json_response(await service.listing("candidates", conditions, parameters.limit, parameters.cursor))
+    answer = await service.listing("candidates", conditions, parameters.limit, parameters.cursor)
+    if removed_at is not None:
+        answer["candidates_removed_at"] = removed_at
+    return json_response(answer)
 
 
 async def _stage(service: Service, stage_id: str) -> Any:

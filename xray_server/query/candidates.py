@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,11 @@ from xray_server.pages import CandidatePage
 from xray_server.query import ast
 from xray_server.query.evaluate import compile_condition
 from xray_server.query.narrowing import PageFilter
-from xray_server.stores.base import Store
+from xray_server.query.sorting import BY_REMOVAL, REMOVED
+from xray_server.stores.base import Row, Store
+
+MAX_REMOVED_COUNTED = 200
+"""Stages without their candidates that are counted, the latest ones; where there are more, the count ends there."""
 
 
 class CandidateReader:
@@ -34,8 +38,12 @@ class CandidateReader:
         """Pages that were decompressed."""
         self.passed_over = 0
         """Pages that were not, because nothing in them can match."""
-        self.without_all = 0
+        self._without_all: set[str] = set()
+
+    @property
+    def without_all(self) -> int:
         """Stages, of those asked about, whose candidates are not all there."""
+        return len(self._without_all)
 
     @asynccontextmanager
     async def pages(self, stage_id: str, from_seq: int = 0) -> AsyncIterator[AsyncIterator[CandidatePage]]:
@@ -83,8 +91,34 @@ class CandidateReader:
         capture = stage.get("capture")
         capture = capture if isinstance(capture, dict) else {}
         kept, seen = (_whole(capture.get(name)) for name in ("kept", "seen"))
-        if kept is not None and ((seen is not None and kept < seen) or (found is not None and found < kept)):
-            self.without_all += 1
+        was_sampled = kept is not None and seen is not None and kept < seen
+        is_short = found is not None and kept is not None and found < kept
+        was_removed = stage.get("candidates_removed_at") is not None and (found is None or kept is None or is_short)
+        if was_sampled or is_short or was_removed:
+            self._without_all.add(stage["id"])
+
+    async def note_removed(
+        self, question: ast.Question, holds: Callable[[Sequence[Row]], Awaitable[list[bool]]]
+    ) -> None:
+        """Count the stages whose candidates were removed: a store that narrows by candidates does not name them.
+
+        Args:
+            question: The question; nothing is counted where it asks for no candidates.
+            holds: Which stages satisfy the question's conditions on the stage and its run.
+        """
+        if question.candidate is None and question.returns != "candidates":
+            return
+        scan = ast.Scan(
+            of="stages",
+            pipeline=question.pipeline,
+            stage=ast.And((question.stage, REMOVED)),
+            sort=BY_REMOVAL,
+            limit=MAX_REMOVED_COUNTED,
+        )
+        rows = await self._store.scan(self._project, scan)
+        for row, satisfied in zip(rows, await holds(rows), strict=True):
+            if satisfied and row.document.get("candidates_removed_at") is not None:
+                self._without_all.add(row.document["id"])
 
 
 def _whole(value: Any) -> int | None:

@@ -100,6 +100,7 @@ async def answer(
         StoreError: The data could not be read.
     """
     search = _Search(store, project, question, page_budget, document_budget)
+    await search.note_removed()
     if question.returns == "runs":
         return await search.runs()
     if question.returns == "candidates":
@@ -134,6 +135,11 @@ class _Search:
         self._run_holds: dict[str, bool] = {}
         self._rows: list[Document] = []
         self._scanned = 0
+
+    async def note_removed(self) -> None:
+        """Count, on the first page, the stages whose candidates nobody can look at any more."""
+        if self._question.after is None:
+            await self._reader.note_removed(self._question, self._satisfied)
 
     # --- the three kinds of answers -----------------------------------------------------------------------------
 
@@ -294,7 +300,7 @@ class _Search:
             wanted = set(run_ids)
             for stage in (row.document for row in batch):
                 if stage["run_id"] in wanted and self._stage_holds(stage):
-                    needed = {"id": stage["id"], "capture": stage.get("capture")}
+                    needed = {name: stage.get(name) for name in ("id", "capture", "candidates_removed_at")}
                     found.setdefault(stage["run_id"], []).append(needed)
             if len(batch) < MAX_BATCH:
                 return found

@@ -22,6 +22,11 @@ _ID = ast.Field(("id",))
 DEFAULT_SORT = (ast.SortKey(ast.Field(("started_at",)), descending=True), ast.SortKey(_ID, descending=True))
 """Latest first: of stages, and of runs."""
 
+_REMOVED_AT = ast.Field(("candidates_removed_at",))
+REMOVED = ast.Test(_REMOVED_AT, ast.Compare("gt", 0))
+BY_REMOVAL = (ast.SortKey(_REMOVED_AT, descending=True), ast.SortKey(_ID, descending=True))
+"""Stages whose candidates were removed, those of the latest removal first; a small index of its own serves them."""
+
 
 def parse_sort(sort: Any, returns: ast.Returns, catalog: MetricCatalog) -> tuple[ast.SortKey, ...]:
     """Parse the ``sort`` of a question.

@@ -38,6 +38,18 @@ class WriteBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What a write found out.
+
+    Args:
+        new_runs: Runs of the batch that were not there before it, and whose stages in the batch became visible no
+            later than they did. Nothing is known of the others.
+    """
+
+    new_runs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One document that a scan found.
 
@@ -71,6 +83,108 @@ class PipelineSummary:
     last_started_at: int | None
     versions: tuple[str, ...]
     environments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a store's data takes.
+
+    Args:
+        size_bytes: What the data of all projects takes on disk, indexes and logs included, without what has been
+            freed and will be used again.
+        run_count: How many runs there are; an estimate where counting would read them all.
+        stage_count: How many stages there are; likewise.
+        page_count: How many candidate pages there are; likewise.
+    """
+
+    size_bytes: int
+    run_count: int
+    stage_count: int
+    page_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a removal took away, or would take.
+
+    Args:
+        runs: Runs, with everything of theirs.
+        stages: Stages that went, or whose candidates went; in a sum of several removals one may count several times.
+        pages: Candidate pages.
+        candidates: Candidates in these pages.
+        up_to: The latest start, in milliseconds since 1970, of what was removed; None where nothing was.
+    """
+
+    runs: int = 0
+    stages: int = 0
+    pages: int = 0
+    candidates: int = 0
+    up_to: int | None = None
+
+    def __add__(self, other: Removed) -> Removed:
+        """What both took away."""
+        times = [time for time in (self.up_to, other.up_to) if time is not None]
+        return Removed(
+            self.runs + other.runs,
+            self.stages + other.stages,
+            self.pages + other.pages,
+            self.candidates + other.candidates,
+            max(times, default=None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The stages of one kind that started in one hour.
+
+    Args:
+        label: The pipeline's label; None for runs without one.
+        name: The stage's name.
+        type: The stage's type.
+        version: The pipeline's version; None for runs without one.
+        hour: The start of the hour in UTC, in milliseconds since 1970. A stage without ``started_at`` is in no bucket.
+    """
+
+    label: str | None
+    name: str | None
+    type: str | None
+    version: str | None
+    hour: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """What the stages of a bucket sum up to.
+
+    Args:
+        bucket: The bucket.
+        stage_count: How many stages there are.
+        failure_count: How many of them failed.
+        metrics: Metric (``fail_ratio``, ``label_counts.price_too_high``) → its summary over the stages, as
+            ``xray_server.rollups`` makes and merges it: a plain JSON dict.
+    """
+
+    bucket: Bucket
+    stage_count: int
+    failure_count: int
+    metrics: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a check of a store looked at.
+
+    Args:
+        what: What was looked at: an index, or a question that API and CLI offer.
+        ok: Whether it is as it should be.
+        detail: What was found: which index serves the question, what an index lacks.
+        hint: What to do about it, where something is wrong.
+    """
+
+    what: str
+    ok: bool
+    detail: str
+    hint: str | None = None
 
 
 class Store(ABC):
@@ -114,12 +228,15 @@ class Store(ABC):
         """The store in a few words for people: ``kind``, ``location``, and what else is worth showing."""
 
     @abstractmethod
-    async def write(self, project: str, batch: WriteBatch) -> None:
+    async def write(self, project: str, batch: WriteBatch) -> Written | None:
         """Merge a batch; it is durable when this returns.
 
         Args:
             project: The project.
             batch: What to write. Of the documents, None values are ignored.
+
+        Returns:
+            What the store knows without looking for it, which saves the caller a look; None where it knows nothing.
 
         Raises:
             StoreError: Nothing of the batch, or only a part of it, was written; writing it again is safe.
@@ -159,3 +276,108 @@ class Store(ABC):
     @abstractmethod
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         """Stage type → the metric declarations that senders brought for it."""
+
+    # --- rollups ------------------------------------------------------------------------------------------------
+    #
+    # A write that changes a stage marks the bucket of the stage dirty, and the one that it was in before, in the
+    # same step: a reader never sees the stage and a clean bucket that lacks it. Counting up instead would count a
+    # repeated write twice. ``xray_server.rollups`` computes buckets from their stages, for the background task and
+    # for readers of dirty ones.
+
+    @abstractmethod
+    async def dirty_buckets(
+        self, project: str, *, limit: int, label: str | None = None, since: int | None = None, until: int | None = None
+    ) -> Sequence[tuple[Bucket, int]]:
+        """Buckets whose stages changed since their rollup was kept, each with its mark; the oldest hour first.
+
+        A mark is a number that grows whenever the bucket is marked again.
+
+        Args:
+            project: The project.
+            limit: The most to return.
+            label: Only of this pipeline; None means any.
+            since: Only hours from this one on, in milliseconds since 1970.
+            until: Only hours before this one.
+        """
+
+    @abstractmethod
+    async def keep_rollups(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
+        """Keep rollups in place of what was kept of their buckets; the dirty mark goes where it has not grown since.
+
+        A rollup whose bucket is not dirty any more is passed over: somebody else has kept one of the same or a later
+        state, and an older one in its place would never be found out.
+
+        Args:
+            project: The project.
+            rollups: Rollups, each with the mark that its bucket had **before** its stages were read. One of no stages
+                removes what was kept.
+        """
+
+    @abstractmethod
+    async def rollups(
+        self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
+    ) -> Sequence[Rollup]:
+        """The rollups that are kept, by hour and bucket; those of dirty buckets too, as they were.
+
+        Args:
+            project: The project.
+            label: Only of this pipeline; None means any.
+            name: Only of stages of this name; None means any.
+            since: Hours from this one on, in milliseconds since 1970.
+            until: Hours before this one.
+        """
+
+    # --- keeping house ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def projects(self) -> Sequence[str]:
+        """Every project that has a run, a stage or a page, sorted."""
+
+    @abstractmethod
+    async def usage(self) -> Usage:
+        """What all projects' data takes."""
+
+    @abstractmethod
+    async def remove_candidates(
+        self, project: str, *, before: int | None, limit: int, dry_run: bool = False
+    ) -> Removed:
+        """Remove candidate pages, the oldest first; the stages stay, with their metrics, and say so.
+
+        Each stage whose pages are removed gets ``candidates_removed_at``, the time of the removal, no later than its
+        pages go. Writers wait for one such call no longer than for a batch of ``limit`` pages. Whoever is reading
+        the pages of a stage gets what is left of them.
+
+        Args:
+            project: The project.
+            before: Only pages of runs that started before this time, in milliseconds since 1970; those of runs
+                without a start are as old as can be. None means any page.
+            limit: The most pages to remove.
+            dry_run: Only say what a call without a limit would remove.
+
+        Returns:
+            What was removed; fewer pages than ``limit`` mean that there are no more.
+        """
+
+    @abstractmethod
+    async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
+        """Remove whole runs, the oldest first: with their stages, metrics and pages, and the rollups of their hours.
+
+        A rollup, and a dirty mark, goes when it is older than every run that is left, so that trends reach as far
+        back as runs do. A run with very many stages or pages may go in several steps, itself last.
+
+        Args:
+            project: The project.
+            before: Only runs that started before this time, in milliseconds since 1970; those without a start are
+                judged by their id's time, and where the id is no UUID of version 7 they are not removed by age. None
+                means any run; those of unknown age come first.
+            limit: The most runs to remove.
+            dry_run: Only say what a call without a limit would remove.
+        """
+
+    @abstractmethod
+    async def reclaim(self) -> None:
+        """Give what removals freed back to the file system as far as that blocks no writer; harmless at any time."""
+
+    @abstractmethod
+    async def check(self) -> Sequence[Finding]:
+        """Look at every index that there should be, and at how every question that API and CLI offer is served."""

@@ -65,6 +65,35 @@ class MemoryStore(Store):
     async def declarations(self, project: str) -> dict[str, list[dict[str, Any]]]:
         return {}
 
+    # Questions have no use for the rest; whoever calls it learns that it is not there.
+
+    async def dirty_buckets(self, project: str, **narrowed: Any) -> Any:
+        raise NotImplementedError
+
+    async def keep_rollups(self, project: str, rollups: Any) -> None:
+        raise NotImplementedError
+
+    async def rollups(self, project: str, **narrowed: Any) -> Any:
+        raise NotImplementedError
+
+    async def projects(self) -> Any:
+        raise NotImplementedError
+
+    async def usage(self) -> Any:
+        raise NotImplementedError
+
+    async def remove_candidates(self, project: str, **bounds: Any) -> Any:
+        raise NotImplementedError
+
+    async def remove_runs(self, project: str, **bounds: Any) -> Any:
+        raise NotImplementedError
+
+    async def reclaim(self) -> None:
+        raise NotImplementedError
+
+    async def check(self) -> Any:
+        raise NotImplementedError
+
 
 def ids_allow(condition: ast.Condition, document: Document) -> bool:
     if isinstance(condition, ast.And):

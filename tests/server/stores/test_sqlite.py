@@ -14,9 +14,13 @@ import pytest
 
 from xray.exceptions import StoreError
 from xray.ids import new_id
+from xray_server.conformance.rollups import NOON, a_bucket
+from xray_server.conformance.upkeep import old_batch
+from xray_server.pages import PAGE_SIZE
 from xray_server.query.ast import And, Compare, Field, Metric, Scan, SortKey
 from xray_server.query.ast import Test as Condition
-from xray_server.stores.base import Store, WriteBatch
+from xray_server.rollups import HOUR_MS, refresh
+from xray_server.stores.base import Bucket, Store, WriteBatch, Written
 from xray_server.stores.sqlite import SqliteStore, scans
 from xray_server.stores.sqlite.rows import RUNS, STAGES
 from xray_server.stores.sqlite.schema import MIGRATIONS, migrate
@@ -99,7 +103,8 @@ def test_the_tables_have_a_column_for_every_field(tmp_path):
     migrate(connection)
     for table in (RUNS, STAGES):
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")]
-        assert set(columns) == {"row", "project", *table.kinds}
+        assert set(columns) == {"row", "project", *table.stored}
+        assert set(table.kinds) == {*table.stored, *table.rest} - {"rest"}
     connection.close()
 
 
@@ -130,7 +135,7 @@ def test_a_bad_batch_fails_alone(tmp_path):
         results = await asyncio.gather(
             *(store.write(PROJECT, batch) for batch in [*batches[:10], bad, *batches[10:]]), return_exceptions=True
         )
-        assert [type(result) for result in results] == [type(None)] * 10 + [StoreError] + [type(None)] * 10
+        assert [type(result) for result in results] == [Written] * 10 + [StoreError] + [Written] * 10
         assert set(await documents(store, "runs")) == set(good)
 
     with_store(tmp_path / "xray.sqlite3", use)
@@ -160,7 +165,7 @@ def test_metrics_are_found_through_their_index(tmp_path, sort):
     filtering = Condition(Field(("type",)), Compare("eq", "filtering"))
     statement = next(scans.statements(PROJECT, Scan("stages", stage=And((filtering, high)), sort=sort)))
     plan = query_plan(tmp_path, statement)
-    assert "USING COVERING INDEX stage_metrics_by_value (metric=? AND value>?)" in plan
+    assert "USING PRIMARY KEY (metric=? AND value>?" in plan
     assert "SCAN" not in plan
 
 
@@ -172,6 +177,76 @@ def test_the_latest_runs_of_a_pipeline_are_read_in_order(tmp_path):
     plan = query_plan(tmp_path, next(scans.statements(PROJECT, scan)))
     assert "USING INDEX runs_by_label (project=? AND label=? AND started_at>? AND started_at<?)" in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_a_file_of_the_first_form_gets_its_rollups(tmp_path):
+    """What was written before there were rollups is marked for them, and nothing of it is lost."""
+    file = tmp_path / "xray.sqlite3"
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.executescript(MIGRATIONS[0])
+    connection.execute("PRAGMA user_version = 1")
+    words = [(1, "default"), (2, "filter"), (3, "filtering"), (4, "a")]
+    connection.executemany("INSERT INTO words VALUES (?, ?)", words)
+    for number, (label, start) in enumerate([(4, NOON + 5), (None, NOON + 6), (4, -1), (4, None)]):
+        connection.execute(
+            "INSERT INTO stages (project, id, run_id, name, type, started_at, pipeline_label, rest)"
+            " VALUES (1, ?, 'r', 2, 3, ?, ?, '{\"metrics\":{\"failed\":2}}')",
+            (f"s{number}", start, label),
+        )
+    connection.close()
+
+    async def use(store):
+        marked = {bucket for bucket, _ in await store.dirty_buckets(PROJECT, limit=10)}
+        assert marked == {a_bucket(version=None, label="a"), a_bucket(version=None, label=None),
+                          Bucket("a", "filter", "filtering", None, -HOUR_MS)}  # fmt: skip
+        assert await refresh(store, PROJECT, until=NOON + HOUR_MS) == 3
+        assert len(await documents(store, "stages")) == 4
+        giving_back = next(finding for finding in await store.check() if finding.what == "giving space back")
+        assert not giving_back.ok
+        assert "VACUUM" in giving_back.hint
+
+    with_store(file, use)
+
+
+def test_a_new_file_becomes_smaller_when_data_goes(tmp_path):
+    """What removal frees is given back to the file system, the log too."""
+    file = tmp_path / "xray.sqlite3"
+
+    async def use(store):
+        await store.write(PROJECT, old_batch(columns=40 * PAGE_SIZE))
+        await store.reclaim()
+        large = sum(path.stat().st_size for path in tmp_path.iterdir())
+        await store.remove_runs(PROJECT, before=None, limit=100)
+        await store.reclaim()
+        small = sum(path.stat().st_size for path in tmp_path.iterdir())
+        assert small < large / 2
+        assert (await store.usage()).size_bytes <= small
+
+    with_store(file, use)
+
+
+def test_two_processes_write_the_same_file(tmp_path):
+    """While another process writes without a pause, every write has its turn, and nothing is lost."""
+    file = tmp_path / "xray.sqlite3"
+    with_store(file, lambda store: store.write(PROJECT, WriteBatch()))
+    child = subprocess.Popen([sys.executable, "-c", WRITES_UNTIL_KILLED, str(file)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    try:
+        child.stdout.readline()
+
+        async def use(store):
+            for number in range(20):
+                await store.write(PROJECT, old_batch((number,)))
+                await store.remove_candidates(PROJECT, before=None, limit=1)
+            assert {stage["id"] for stage in old_batch(tuple(range(20))).stages.values()} <= set(
+                await documents(store, "stages")
+            )
+
+        with_store(file, use)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------

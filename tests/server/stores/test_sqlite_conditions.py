@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xray.stage_types.base import Columns
+from xray_server.pages import paginate
 from xray_server.query import ast
 from xray_server.query.evaluate import matches
 from xray_server.stores.base import WriteBatch
@@ -151,3 +153,31 @@ def has_strange_values(condition):
 
 def fits_metric(value):
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+@pytest.mark.parametrize("value", [-2, -1.5, 0, 0.5, 3, 4, 2**70])
+@pytest.mark.parametrize("op", ["eq", "gt", "gte", "lt", "lte"])
+def test_scores_narrow_and_never_lose(tmp_path, op, value):
+    """A stage with such a score is found by the range of its scores, one whose scores cannot reach it is not."""
+    scores = {"a": [-1.5, 0.5, None], "b": [3], "c": [None], "d": [2**53 + 1, 0.25]}
+    stage_ids = {name: f"00000000-0000-7000-9000-00000000000{name}" for name in scores}
+    condition = ast.Test(ast.Field(("score",)), ast.Compare(op, value))
+
+    async def use():
+        store = SqliteStore(tmp_path / "xray.sqlite3")
+        await store.open()
+        for name, stage_id in stage_ids.items():
+            columns = Columns([f"{name}{n}" for n in range(len(scores[name]))], {"score": scores[name]})
+            stage = {"id": stage_id, "run_id": "r"}
+            await store.write(PROJECT, WriteBatch(stages={stage_id: stage}, pages=paginate("r", stage_id, 1, columns)))
+        found = ids(await store.scan(PROJECT, ast.Scan("stages", candidate=condition)))
+        await store.close()
+        return found
+
+    found = asyncio.run(use())
+    for name, stage_id in stage_ids.items():
+        given = [score for score in scores[name] if score is not None]
+        if any(matches(condition, {"score": score}) for score in given):
+            assert stage_id in found
+        elif value != 2**70 and (not given or value < min(given) or value > max(given)):
+            assert stage_id not in found

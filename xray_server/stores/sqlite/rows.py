@@ -2,180 +2,247 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
+import functools
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
-import zstandard
 
 from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
+from xray_server.packing import read_texts, write_texts
 from xray_server.pages import CandidatePage
+from xray_server.stores.encoding import is_number, to_json
+from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor
+from xray_server.stores.sqlite.dictionaries import Kind as CompressedKind
+from xray_server.stores.sqlite.values import Storage, Words, id_text, id_value, word_expression
 
-COMPRESS_FROM_BYTES = 512
-"""JSON shorter than this is kept as it is: zstd saves little and a reader of the file can see it."""
+COMPRESS_FROM_BYTES = 64
+"""JSON shorter than this is kept as it is."""
 
-_COMPRESSED = frozenset({"error", "input", "output", "analysis", "metrics"})
+PAGE_BITS = 24
+"""A page's row is its stage's, shifted by as many bits, and its number in the stage."""
+
+_WORDS = frozenset({
+    "label", "version", "environment", "repository", "status", "completeness", "path", "name", "type",
+    "pipeline_label", "pipeline_version", "pipeline_environment",
+})  # fmt: skip
+"""Texts that repeat from row to row, and hence lie in the tables and indexes as numbers."""
+
+_IN_SQL = frozenset({"metadata", "tags"})
+"""JSON that conditions reach into."""
+
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
 
-def to_json(value: Any) -> str:
-    """A JSON value as text."""
-    return _encode_json(value).decode()
+def _storage(name: str, kind: Kind) -> Storage:
+    if name == "pipeline_id":
+        return "own_id"
+    if kind == "id":
+        return "id"
+    if name in _WORDS:
+        return "word"
+    if kind in ("json", "strings"):
+        return "json" if name in _IN_SQL else "rest"
+    return "plain"
 
 
-def from_json(text: str) -> Any:
-    """The value of JSON text."""
-    return _decode_json(text)
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     """One of the two tables of documents.
 
     Args:
         name: The table's name.
-        kinds: Column → the kind of its values, in the order of the columns.
+        kinds: Field → the kind of its values.
         copied: Fields of ``pipeline`` that lie in columns of their own, named ``pipeline_…``.
     """
 
-    name: str
-    kinds: Mapping[str, Kind]
-    copied: tuple[str, ...] = ()
+    def __init__(self, name: str, kinds: Mapping[str, Kind], copied: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.copied = copied
+        self.kinds = dict(kinds)
+        self.storage: dict[str, Storage] = {field: _storage(field, kind) for field, kind in kinds.items()}
+        self.rest = tuple(field for field, storage in self.storage.items() if storage == "rest")
+        self.stored = (*(field for field, storage in self.storage.items() if storage != "rest"), "rest")
+        """The columns of a row, beside ``row`` and ``project``."""
+        self._plan = [(field, self.storage[field]) for field in self.stored[:-1]]
+        self._changed = [
+            (place, storage) for place, (_, storage) in enumerate(self._plan) if storage not in ("plain", "word")
+        ]
+        self._words = [place for place, (_, storage) in enumerate(self._plan) if storage == "word"]
+        self._names = frozenset(self.kinds)
 
     def columns(self, alias: str = "") -> str:
-        """The columns as a select list."""
+        """The columns as a select list for :meth:`decode`."""
         prefix = f"{alias}." if alias else ""
-        return ", ".join(f'{prefix}"{name}"' for name in self.kinds)
+        quoted = {name: f'{prefix}"{name}"' for name in self.stored}
+        return ", ".join(
+            word_expression(quoted[name]) if self.storage.get(name) == "word" else quoted[name] for name in self.stored
+        )
 
-    def encode(self, document: Mapping[str, Any]) -> list[Any]:
-        """The values of the columns.
+    def encode(self, document: Mapping[str, Any], words: Words, compress: Callable[[bytes], str | bytes]) -> list[Any]:
+        """The values of the columns in ``stored``.
 
         Raises:
             StoreError: The document has a field that the table has no column for.
         """
-        flat = {name: value for name, value in document.items() if value is not None}
+        flat = dict(document)
         if self.copied:
-            pipeline = flat.pop("pipeline", None) or {}
-            flat |= {f"pipeline_{name}": value for name, value in pipeline.items() if value is not None}
-        unknown = flat.keys() - self.kinds.keys()
-        if unknown:
-            raise StoreError(f"A document of {self.name} has no field '{min(unknown)}'.", path=min(unknown))
-        return [_encode(name, kind, flat.get(name)) for name, kind in self.kinds.items()]
+            pipeline = flat.pop("pipeline", None)
+            if pipeline:
+                for name in self.copied:
+                    flat[f"pipeline_{name}"] = pipeline.get(name)
+        if not flat.keys() <= self._names:
+            unknown = min(flat.keys() - self._names)
+            raise StoreError(f"A document of {self.name} has no field '{unknown}'.", path=unknown)
+        values: list[Any] = list(map(flat.get, self.stored))
+        values.pop()
+        for place in self._words:
+            if values[place] is not None:
+                values[place] = words.number(values[place])
+        for place, storage in self._changed:
+            value = values[place]
+            if value is not None:
+                if storage == "id":
+                    values[place] = id_value(value)
+                elif storage == "json":
+                    values[place] = to_json(value)
+                else:
+                    values[place] = 1 if value == flat.get("run_id") else id_value(value)
+        rest = {name: flat[name] for name in self.rest if flat.get(name) is not None}
+        values.append(compress(_encode_json(rest)) if rest else None)
+        return values
 
-    def decode(self, row: Sequence[Any]) -> Document:
+    def decode(self, row: Sequence[Any], decompressor: Decompressor) -> Document:
         """The document of a row that was selected with :meth:`columns`."""
         document: Document = {}
-        for (name, kind), value in zip(self.kinds.items(), row, strict=True):
+        for (name, storage), value in zip(self._plan, row, strict=False):
             if value is not None:
-                document[name] = _decode(value) if kind in ("json", "strings") else value
-        pipeline = {name: document.pop(f"pipeline_{name}") for name in self.copied if f"pipeline_{name}" in document}
-        if pipeline:
-            document["pipeline"] = pipeline
+                document[name] = (
+                    value
+                    if storage in ("plain", "word")
+                    else _decode_json(value)
+                    if storage == "json"
+                    else document["run_id"]
+                    if value == 1
+                    else id_text(value)
+                )
+        rest = row[-1]
+        if rest is not None:
+            document |= _decode_json(decompressor.decompress(rest) if isinstance(rest, bytes) else rest)
+        if self.copied:
+            pipeline = {
+                name: document.pop(f"pipeline_{name}") for name in self.copied if f"pipeline_{name}" in document
+            }
+            if pipeline:
+                document["pipeline"] = pipeline
         return document
 
 
-RUNS = Table("runs", RUN_FIELDS)
+RUNS: Final = Table("runs", RUN_FIELDS)
 _STAGE_KINDS: dict[str, Kind] = {
     **{name: kind for name, kind in STAGE_FIELDS.items() if name != "pipeline"},
     **{f"pipeline_{name}": kind for name, kind in PIPELINE_FIELDS.items()},
 }
-STAGES = Table("stages", _STAGE_KINDS, tuple(PIPELINE_FIELDS))
+STAGES: Final = Table("stages", _STAGE_KINDS, tuple(PIPELINE_FIELDS))
 
 
-def _encode(name: str, kind: Kind, value: Any) -> Any:
-    if value is None or kind not in ("json", "strings"):
-        return value
-    encoded = _encode_json(value)
-    if name in _COMPRESSED and len(encoded) >= COMPRESS_FROM_BYTES:
-        return zstandard.ZstdCompressor(level=3).compress(encoded)
-    return encoded.decode()
+def compressed_document(compressor: Compressor, table: Table, project: str, document: Mapping[str, Any]) -> Any:
+    """What :meth:`Table.encode` compresses a document's rest with: documents of one name are compressed alike."""
+    if table is RUNS:
+        kind: CompressedKind = ("run", project, document.get("label") or "")
+    else:
+        kind = ("stage", project, (document.get("pipeline") or {}).get("label") or "", document.get("name") or "")
+    return functools.partial(_compressed, compressor, kind)
 
 
-def _decode(value: str | bytes) -> Any:
-    return _decode_json(zstandard.ZstdDecompressor().decompress(value) if isinstance(value, bytes) else value)
+def _compressed(compressor: Compressor, kind: CompressedKind, data: bytes) -> str | bytes:
+    if len(data) < COMPRESS_FROM_BYTES:
+        return data.decode()
+    compressed = compressor.compress(kind, data)
+    return compressed if len(compressed) < len(data) else data.decode()
 
 
-class MetricRow(IntEnum):
-    """What a row of ``stage_metrics`` says; all but ``NUMBER`` have no value."""
+# --- metrics ----------------------------------------------------------------------------------------------------
 
-    NUMBER = 0
-    NULL = 1
-    TABLE = 2  # all of its entries are numbers and have rows
-    OTHER = 3  # may hold anything, so that only the evaluator knows
+METRIC_NULL: Final = "n"
+METRIC_TABLE: Final = "t"  # all of its entries are numbers and have rows
+METRIC_OTHER: Final = "o"  # may hold anything, so that only the evaluator knows
+"""What stands for a metric's value in ``stage_metrics`` where it is no number; every number is less than a text."""
 
 
-def metric_rows(metrics: Mapping[str, Any] | None) -> Iterator[tuple[str, int | float | None, MetricRow]]:
-    """The rows of a stage's metrics: name (``label_share.price_too_high``), value, and what the row says."""
-    for name, value in (metrics or {}).items():
+def metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, int | float | str]]:
+    """The rows of a stage's metrics: name, key (``price_too_high`` of ``label_share``), number or what else it is."""
+    for name, value in metrics.items():
         if is_number(value):
-            yield name, value, MetricRow.NUMBER
+            yield name, None, value
         elif value is None:
-            yield name, None, MetricRow.NULL
+            yield name, None, METRIC_NULL
         elif isinstance(value, dict):
-            numbers = {key: entry for key, entry in value.items() if is_number(entry)}
-            yield name, None, MetricRow.TABLE if len(numbers) == len(value) else MetricRow.OTHER
-            for key, number in numbers.items():
-                yield f"{name}.{key}", number, MetricRow.NUMBER
+            are_numbers = True
+            for key, number in value.items():
+                if is_number(number):
+                    yield name, key, number
+                else:
+                    are_numbers = False
+            yield name, None, METRIC_TABLE if are_numbers else METRIC_OTHER
         else:
-            yield name, None, MetricRow.OTHER
+            yield name, None, METRIC_OTHER
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is a number that SQLite keeps as it is: finite, within 64 bits, no boolean."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+# --- pages ------------------------------------------------------------------------------------------------------
+
+PAGE_COLUMNS = (
+    "row", "project", "started_at", "candidates", "score_low", "score_high", "marks", "block",
+)  # fmt: skip
 
 
-PAGE_COLUMNS = "stage_id, page, run_id, started_at, seqs, ids, reason_labels, block"
+PAGE_READ = "row, started_at, candidates, block"
+"""What :func:`decode_page` reads."""
 
 
-def encode_page(page: CandidatePage) -> tuple[Any, ...]:
-    """The values of ``PAGE_COLUMNS``; ``seqs`` without gaps is kept as its first number and its length."""
-    seqs = list(page.seqs)
-    if seqs == list(range(seqs[0], seqs[0] + len(seqs))):
-        seqs = [seqs[0], -len(seqs)]
-    return (
-        page.stage_id,
-        page.page,
-        page.run_id,
-        page.started_at,
-        to_json(seqs),
-        to_json(page.ids),
-        to_json(page.reason_labels),
-        page.block,
-    )
+def page_row(stage: int, page: int) -> int:
+    """The row of a page of a stage, by the stage's row."""
+    return stage << PAGE_BITS | page
 
 
-def decode_page(row: Sequence[Any]) -> CandidatePage:
-    """The page of a row that was selected with ``PAGE_COLUMNS``."""
-    stage_id, page, run_id, started_at, seqs, ids, reason_labels, block = row
-    places = _decode_json(seqs)
-    if len(places) == 2 and places[1] < 0:
-        places = range(places[0], places[0] - places[1])
-    return CandidatePage(
-        run_id=run_id,
-        stage_id=stage_id,
-        page=page,
-        started_at=started_at,
-        seqs=tuple(places),
-        ids=tuple(_decode_json(ids)),
-        reason_labels=tuple(_decode_json(reason_labels)),
-        block=block,
-    )
+def mark(kind: str, text: str) -> bytes:
+    """Two bytes that stand for an id (``candidate_id``) or a ``reason_label`` in a page's marks."""
+    return (zlib.crc32(f"{kind}\0{text}".encode()) & 0xFFFF).to_bytes(2, "big")
 
 
-def merge_declarations(
-    there: Sequence[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """The declarations of both by name, sorted; where two disagree the one whose JSON is greater stays."""
-    merged: dict[str, Mapping[str, Any]] = {}
-    for declaration in (*there, *declared):
-        known = merged.setdefault(declaration["name"], declaration)
-        merged[declaration["name"]] = max(known, declaration, key=lambda d: to_json(dict(sorted(d.items()))))
-    return [merged[name] for name in sorted(merged)]
+def encode_page(
+    page: CandidatePage, row: int, project: int, run_id: str | None, compress: Callable[[bytes], bytes]
+) -> tuple[Any, ...]:
+    """The values of ``PAGE_COLUMNS``; ``run_id`` is what the stage's own row has."""
+    seqs: Sequence[int] = page.seqs
+    count = len(seqs)
+    if seqs[-1] - seqs[0] == count - 1:
+        seqs = (seqs[0],)
+    crc32 = zlib.crc32
+    marks = [crc32(text.encode(), _ID_SEED) & 0xFFFF for text in page.ids]
+    marks += [crc32(text.encode(), _LABEL_SEED) & 0xFFFF for text in page.reason_labels]
+    marked = struct.pack(f">{len(marks)}H", *marks)
+    named = None if page.run_id == run_id else page.run_id
+    head = _encode_json([named, seqs, write_texts(page.ids), page.reason_labels])
+    low, high = page.ranges.get("score", (None, None))
+    return row, project, page.started_at, count, low, high, marked, compress(head + b"\n" + page.packed)
+
+
+_ID_SEED = zlib.crc32(b"candidate_id\0")
+_LABEL_SEED = zlib.crc32(b"reason_label\0")
+
+
+def decode_page(stage_id: str, run_id: str | None, row: Sequence[Any], decompressor: Decompressor) -> CandidatePage:
+    """The page of a row that was selected with ``PAGE_READ``; ``run_id`` is what the stage's own row has."""
+    number, started_at, count, block = row
+    head, packed = decompressor.decompress(block).split(b"\n", 1)
+    named: str | None
+    named, seqs, texts, labels = _decode_json(head)
+    ids = read_texts(texts, count)
+    if len(seqs) == 1:
+        seqs = range(seqs[0], seqs[0] + count)
+    page = number & (1 << PAGE_BITS) - 1
+    return CandidatePage(named or run_id or "", stage_id, page, started_at, seqs, ids, labels, packed=packed)

@@ -12,9 +12,11 @@ from typing import Any
 
 from xray.exceptions import StoreError
 from xray_server.query.ast import EVERYTHING, And, Compare, Condition, In, Metric, Scan, SortKey, Test
+from xray_server.stores.encoding import is_number
 from xray_server.stores.sqlite import compiler
-from xray_server.stores.sqlite.rows import RUNS, STAGES, Table, is_number
+from xray_server.stores.sqlite.rows import PAGE_BITS, RUNS, STAGES, Table
 from xray_server.stores.sqlite.sql import FALSE, TRUE, Sql, all_of, any_of
+from xray_server.stores.sqlite.values import WORD, id_text, id_value
 
 
 def table_of(scan: Scan) -> Table:
@@ -37,13 +39,19 @@ def statements(project: str, scan: Scan) -> Iterator[Sql]:
                 yield _statement(project, scan, keys, has_value, where)
 
 
+def sort_values(found: Sequence[Any]) -> tuple[Any, ...]:
+    """The sort values of a row as plain JSON values."""
+    return tuple(id_text(value) if isinstance(value, bytes) else value for value in found)
+
+
 @dataclass(frozen=True, slots=True)
 class _Key:
     expression: str
     descending: bool
     nullable: bool
-    join: Sql | None = None
-    """What brings the key's value beside the row, for a metric."""
+    metric: Sql | None = None
+    """The number of the metric that the key is."""
+    is_id: bool = False
 
 
 def _key(project: str, scan: Scan, position: int) -> _Key:
@@ -53,15 +61,11 @@ def _key(project: str, scan: Scan, position: int) -> _Key:
         if scan.of != "stages":
             raise StoreError(f"Runs have no metric '{sort.reference}' to sort by.", code="bad_sort")
         metric = compiler.metric_id(project, compiler.metric_row_name(sort.reference))
-        join = Sql(
-            f"stage_metrics AS k{position} ON k{position}.stage = s.row AND k{position}.metric = {metric.text}",
-            metric.params,
-        )
-        return _Key(f"k{position}.value", sort.descending, True, join)
+        return _Key(f"k{position}.value", sort.descending, True, metric)
     found = compiler.column(sort.reference, alias)
     if found is None:
         raise StoreError(f"The store cannot sort by '{sort.reference}'.", code="bad_sort")
-    return _Key(found[0], sort.descending, sort.reference.path != ("id",))
+    return _Key(found.ordered, sort.descending, sort.reference.path != ("id",), is_id=found.storage == "id")
 
 
 def _after(keys: Sequence[_Key], after: Sequence[Any] | None, has_value: bool) -> Sql:
@@ -70,6 +74,10 @@ def _after(keys: Sequence[_Key], after: Sequence[Any] | None, has_value: bool) -
         return TRUE
     if len(after) != len(keys):
         raise StoreError(f"The scan has {len(keys)} sort keys and {len(after)} values to go on after.")
+    after = [
+        id_value(value) if key.is_id and isinstance(value, str) else value
+        for key, value in zip(keys, after, strict=True)
+    ]
     first, value = keys[0], after[0]
     if has_value and value is not None:
         # The lone bound is implied by the rest; it is what the index can use.
@@ -95,21 +103,42 @@ def _statement(project: str, scan: Scan, keys: Sequence[_Key], has_value: bool, 
     first = keys[0]
     alias = "s" if scan.of == "stages" else "r"
     joins: list[Sql] = []
-    where = [Sql(f"{alias}.project = ?", (project,))]
-    if first.nullable:
+    where = [Sql(f"{alias}.project = {WORD}", (project,))]
+    if first.nullable and first.metric is None:
         where.append(Sql(f"{first.expression} IS {'NOT ' if has_value else ''}NULL"))
+    expressions = [key.expression for key in keys]
     if scan.of == "stages":
+        where.append(Sql("s.run_id IS NOT NULL"))  # else nothing but candidates came of it so far
         stage = scan.stage
         for position, key in enumerate(keys):
-            if key.join is None:
+            if key.metric is None:
                 continue
-            if position == 0 and has_value:
-                # The rows come straight from the index over (metric, value), from the bound on.
-                joins.append(Sql(f"JOIN {key.join.text}", key.join.params))
+            numbers = Sql(f"metric = {key.metric.text} AND value < ''", key.metric.params)
+            if position > 0:
+                # A subquery with a limit is looked through once, and not once for each row.
+                joins.append(
+                    Sql(
+                        f"LEFT JOIN (SELECT stage, value FROM stage_metrics WHERE {numbers.text} LIMIT -1)"
+                        f" AS k{position} ON k{position}.stage = s.row",
+                        numbers.params,
+                    )
+                )
+            elif has_value:
+                # The rows come straight from the tree by (metric, value), from the bound on.
+                joins.append(
+                    Sql(
+                        f"JOIN stage_metrics AS k0 ON k0.stage = s.row AND k0.metric = {key.metric.text}"
+                        " AND k0.value < ''",
+                        key.metric.params,
+                    )
+                )
                 stage, bounds = _split_bounds(scan.stage, scan.sort[0].reference, key.expression)
                 where += bounds
             else:
-                joins.append(Sql(f"LEFT JOIN {key.join.text}", key.join.params))
+                where.append(
+                    Sql(f"s.row NOT IN (SELECT stage FROM stage_metrics WHERE {numbers.text})", numbers.params)
+                )
+                expressions[0] = "NULL"
         if compiler.only_copied(scan.pipeline):
             where.append(compiler.stage_run_condition(scan.pipeline).over)
         else:
@@ -121,8 +150,10 @@ def _statement(project: str, scan: Scan, keys: Sequence[_Key], has_value: bool, 
         where.append(compiler.run_condition(scan.pipeline).over)
         where += _stage_exists(project, scan)
     table = table_of(scan)
-    values = ", ".join(key.expression for key in keys)
-    order = ", ".join(f"{key.expression} {'DESC' if key.descending else 'ASC'}" for key in keys)
+    values = ", ".join(expressions)
+    order = ", ".join(
+        f"{name} {'DESC' if key.descending else 'ASC'}" for name, key in zip(expressions, keys, strict=True)
+    )
     condition = all_of([*where, after])
     text = f"SELECT {table.columns(alias)}, {values} FROM {table.name} AS {alias}"
     for join in joins:
@@ -152,7 +183,7 @@ def _stage_exists(project: str, scan: Scan) -> list[Sql]:
         return []
     stage = compiler.stage_condition(project, scan.stage).over
     if _has_metric_bound(scan.stage):
-        condition = all_of([Sql("s.project = ?", (project,)), stage, *pages])
+        condition = all_of([Sql(f"s.project = {WORD}", (project,)), stage, *pages])
         return [Sql(f"(r.id IN (SELECT s.run_id FROM stages AS s WHERE {condition.text}))", condition.params)]
     condition = all_of([Sql("s.project = r.project AND s.run_id = r.id"), stage, *pages])
     return [
@@ -178,7 +209,8 @@ def _page_exists(candidate: Condition | None) -> list[Sql]:
         return [] if condition == TRUE else [FALSE]
     return [
         Sql(
-            f"EXISTS (SELECT 1 FROM pages AS p WHERE p.project = s.project AND p.stage_id = s.id AND {condition.text})",
+            f"EXISTS (SELECT 1 FROM pages AS p WHERE p.row >= (s.row << {PAGE_BITS})"
+            f" AND p.row < ((s.row + 1) << {PAGE_BITS}) AND {condition.text})",
             condition.params,
         )
     ]

@@ -1,9 +1,13 @@
 """The tables of the SQLite store, and how a file of an older form is brought up to date.
 
-Runs and stages have one column a field. Conditions on the fields are served by the indexes below, conditions on
-metrics by ``stage_metrics``: one narrow row for each number, in one index over (metric, value), so that every metric
-of every type can be filtered and sorted by. Tables refer to each other by integer row ids; the documents' own ids are
-unique within a project.
+Runs and stages have a column for each field that a question may name, and one column, ``rest``, for what is only read
+back: compressed JSON. Conditions on the fields are served by the indexes below, conditions on metrics by
+``stage_metrics``: one narrow row for each number, in one tree by (metric, value), so that every metric of every type
+can be filtered and sorted by. Tables refer to each other by integer rows, and texts that repeat (labels, names,
+versions, projects) lie in ``words`` and everywhere else as numbers: most of the file would be indexes otherwise. The
+documents' own ids are unique within a project.
+
+The columns of kind *word* hold numbers of ``words``, those of kind *id* 16 bytes; ``values.py`` says how.
 """
 
 from __future__ import annotations
@@ -16,101 +20,97 @@ APPLICATION_ID = 0x58526179
 """Marks a file as X-Ray's in SQLite's header: ``XRay`` in ASCII."""
 
 _VERSION_1 = """
+CREATE TABLE words (
+    word INTEGER PRIMARY KEY,
+    text TEXT NOT NULL UNIQUE
+);
+
 CREATE TABLE runs (
     row INTEGER PRIMARY KEY,
-    project TEXT NOT NULL,
-    id TEXT NOT NULL,
+    project INTEGER NOT NULL,
+    id NOT NULL,
     "key" TEXT,
-    label TEXT,
-    version TEXT,
-    environment TEXT,
+    label INTEGER,
+    version INTEGER,
+    environment INTEGER,
     started_at INTEGER,
-    repository TEXT,
+    repository INTEGER,
     finished_at INTEGER,
     duration_ms,
-    status TEXT,
-    error,
-    input,
-    output,
+    status INTEGER,
     metadata TEXT,
     tags TEXT,
     stage_count INTEGER,
-    completeness TEXT,
+    completeness INTEGER,
     sample_rate,
-    analysis
+    rest
 );
 CREATE UNIQUE INDEX runs_by_id ON runs (project, id);
 CREATE INDEX runs_by_start ON runs (project, started_at, id);
 CREATE INDEX runs_by_label ON runs (project, label, started_at, id, status, version, environment);
-CREATE INDEX runs_by_key ON runs (project, "key");
+CREATE INDEX runs_by_key ON runs (project, "key") WHERE "key" IS NOT NULL;
 
 CREATE TABLE stages (
     row INTEGER PRIMARY KEY,
-    project TEXT NOT NULL,
-    id TEXT NOT NULL,
-    run_id TEXT,
-    parent_id TEXT,
+    project INTEGER NOT NULL,
+    id NOT NULL,
+    run_id,
+    parent_id,
     "order" INTEGER,
-    path TEXT,
-    name TEXT,
-    type TEXT,
+    path INTEGER,
+    name INTEGER,
+    type INTEGER,
     started_at INTEGER,
     duration_ms,
-    status TEXT,
-    error,
-    input,
-    output,
+    status INTEGER,
     metadata TEXT,
-    facts TEXT,
-    llm TEXT,
     reasoning,
-    capture TEXT,
-    trace TEXT,
-    metrics,
     metrics_over INTEGER,
-    pipeline_id TEXT,
+    pipeline_id,
     pipeline_key TEXT,
-    pipeline_label TEXT,
-    pipeline_version TEXT,
-    pipeline_environment TEXT,
-    pipeline_started_at INTEGER
+    pipeline_label INTEGER,
+    pipeline_version INTEGER,
+    pipeline_environment INTEGER,
+    pipeline_started_at INTEGER,
+    rest
 );
 CREATE UNIQUE INDEX stages_by_id ON stages (project, id);
-CREATE INDEX stages_by_run ON stages (project, run_id, "order");
-CREATE INDEX stages_by_start ON stages (project, started_at, id);
-CREATE INDEX stages_by_type ON stages (project, type, started_at, id);
-CREATE INDEX stages_by_label ON stages (project, pipeline_label, started_at, id);
-CREATE INDEX stages_by_name ON stages (project, name, started_at, id);
+CREATE INDEX stages_by_run ON stages (project, run_id);
+CREATE INDEX stages_by_start ON stages (project, started_at);
+CREATE INDEX stages_by_type ON stages (project, type, started_at);
+CREATE INDEX stages_by_label ON stages (project, pipeline_label, started_at);
+CREATE INDEX stages_by_name ON stages (project, name, started_at);
 
 CREATE TABLE metric_names (
     metric INTEGER PRIMARY KEY,
-    project TEXT NOT NULL,
+    project INTEGER NOT NULL,
     name TEXT NOT NULL,
     UNIQUE (project, name)
 );
 
 CREATE TABLE stage_metrics (
-    stage INTEGER NOT NULL,
     metric INTEGER NOT NULL,
-    value,
-    kind INTEGER NOT NULL,
-    PRIMARY KEY (stage, metric)
+    value NOT NULL,
+    stage INTEGER NOT NULL,
+    PRIMARY KEY (metric, value, stage)
 ) WITHOUT ROWID;
-CREATE INDEX stage_metrics_by_value ON stage_metrics (metric, value, kind, stage);
 
 CREATE TABLE pages (
     row INTEGER PRIMARY KEY,
-    project TEXT NOT NULL,
-    stage_id TEXT NOT NULL,
-    page INTEGER NOT NULL,
-    run_id TEXT NOT NULL,
+    project INTEGER NOT NULL,
     started_at INTEGER,
-    seqs TEXT NOT NULL,
-    ids TEXT NOT NULL,
-    reason_labels TEXT NOT NULL,
+    candidates INTEGER NOT NULL,
+    score_low,
+    score_high,
+    marks BLOB NOT NULL,
     block BLOB NOT NULL
 );
-CREATE UNIQUE INDEX pages_by_stage ON pages (project, stage_id, page);
+
+CREATE TABLE dictionaries (
+    dictionary INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL UNIQUE,
+    data BLOB NOT NULL
+);
 
 CREATE TABLE declarations (
     project TEXT NOT NULL,
@@ -119,8 +119,64 @@ CREATE TABLE declarations (
     PRIMARY KEY (project, stage_type)
 ) WITHOUT ROWID;
 """
+# A page's row is its stage's row and its number in one (``rows.page_row``). Candidates may come before anything else
+# is known of their stage: then the stage's row has its id only, and no scan finds it. Pages are searched by ``marks``,
+# two bytes for each id and each reason label: a tenth of what the texts take, and wrong once in a hundred pages, which
+# costs the reader a look.
 
-MIGRATIONS = (_VERSION_1,)
+_VERSION_2 = """
+ALTER TABLE stages ADD COLUMN candidates_removed_at INTEGER;
+CREATE INDEX stages_by_removal ON stages (project, candidates_removed_at, id)
+    WHERE candidates_removed_at IS NOT NULL;
+CREATE INDEX pages_by_start ON pages (project, started_at);
+
+CREATE TABLE dirty_buckets (
+    mark INTEGER PRIMARY KEY AUTOINCREMENT,
+    project TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    label TEXT,
+    name TEXT,
+    type TEXT,
+    version TEXT
+);
+CREATE UNIQUE INDEX dirty_buckets_by_hour ON dirty_buckets (
+    project, hour, ifnull(label, x''), ifnull(name, x''), ifnull(type, x''), ifnull(version, x'')
+);
+
+CREATE TABLE rollups (
+    row INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    label TEXT,
+    name TEXT,
+    type TEXT,
+    version TEXT,
+    stage_count INTEGER NOT NULL,
+    failure_count INTEGER NOT NULL,
+    metrics NOT NULL
+);
+CREATE UNIQUE INDEX rollups_by_hour ON rollups (
+    project, hour, ifnull(label, x''), ifnull(name, x''), ifnull(type, x''), ifnull(version, x'')
+);
+CREATE INDEX rollups_by_label ON rollups (project, label, hour);
+
+INSERT INTO dirty_buckets (project, hour, label, name, type, version)
+SELECT p.text, hour, l.text, n.text, t.text, v.text
+FROM (
+    SELECT DISTINCT project, started_at - (started_at % 3600000 + 3600000) % 3600000 AS hour,
+           pipeline_label, name, type, pipeline_version
+    FROM stages WHERE started_at IS NOT NULL
+) AS s
+JOIN words AS p ON p.word = s.project
+LEFT JOIN words AS l ON l.word = s.pipeline_label
+LEFT JOIN words AS n ON n.word = s.name
+LEFT JOIN words AS t ON t.word = s.type
+LEFT JOIN words AS v ON v.word = s.pipeline_version;
+"""
+# A mark is an AUTOINCREMENT number, so that it is never given twice: a bucket that is marked anew gets a greater one.
+# Absent words are empty blobs in the unique indexes, which no text equals, because SQL takes two NULLs for different.
+
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 """Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
 
 

@@ -17,12 +17,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xray.exceptions import StoreClosed, StoreError
+from xray.ids import now_ms
 from xray_server.pages import PAGE_SIZE, CandidatePage
 from xray_server.query.ast import Scan
-from xray_server.stores.base import PipelineSummary, Row, Store, WriteBatch
-from xray_server.stores.sqlite import rows, scans
+from xray_server.stores.base import (
+    Bucket,
+    Finding,
+    PipelineSummary,
+    Removed,
+    Rollup,
+    Row,
+    Store,
+    Usage,
+    WriteBatch,
+    Written,
+)
+from xray_server.stores.encoding import from_json
+from xray_server.stores.sqlite import checks, rows, scans, upkeep
+from xray_server.stores.sqlite import rollups as rollup_tables
+from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
 from xray_server.stores.sqlite.schema import migrate
-from xray_server.stores.sqlite.writer import Job, Writer
+from xray_server.stores.sqlite.values import WORD, id_text, id_value, word_expression
+from xray_server.stores.sqlite.writer import Change, Job, Writer
 
 T = TypeVar("T")
 
@@ -30,6 +46,15 @@ READER_THREADS = 4
 MAX_WAITING_WRITES = 1024
 BUSY_TIMEOUT_S = 30
 PAGES_PER_READ = 16
+PAGE_BYTES = 4096
+"""Pages of candidates that are longer than this go on in pages of their own, which wastes less than larger pages do."""
+
+STATEMENTS_KEPT = 512
+LOG_BYTES = 4 * 1024 * 1024
+"""How long the write-ahead log grows before it goes into the file."""
+
+MAX_IDLE_LOG_BYTES = 16 * 1024 * 1024
+"""The write-ahead log is cut back to this length once everything in it has gone into the file."""
 
 
 class SqliteStore(Store):
@@ -79,9 +104,23 @@ class SqliteStore(Store):
 
     def _connect(self) -> sqlite3.Connection:
         # isolation_level=None: transactions are begun and ended by the statements that say so, and nothing else.
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self.path,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS_KEPT,
+        )
         try:
+            if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+                # A file takes these before anything is written, or with VACUUM.
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // PAGE_BYTES}")
+            connection.execute(f"PRAGMA journal_size_limit = {MAX_IDLE_LOG_BYTES}")
+            # Some builds overwrite what is deleted with zeros, which makes a removal as dear as a write.
+            connection.execute("PRAGMA secure_delete = OFF")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -16384")  # KiB
         except BaseException:
@@ -107,10 +146,22 @@ class SqliteStore(Store):
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    async def write(self, project: str, batch: WriteBatch) -> None:
+    async def write(self, project: str, batch: WriteBatch) -> Written:
         self._require_open()
         if batch.is_empty():
-            return
+            return Written()
+        new_runs: set[str] = set()
+        await self._submit(lambda done: Job(project, batch, done, new_runs))
+        return Written(frozenset(new_runs))
+
+    async def _change(self, make: Callable[[sqlite3.Connection], T]) -> T:
+        """Make a change in a transaction of the writer's thread; it is durable when this returns."""
+        results: list[T] = []
+        await self._submit(lambda done: Change(lambda connection: results.append(make(connection)), done))
+        return results[-1]
+
+    async def _submit(self, job: Callable[[Callable[[StoreError | None], None]], Job | Change]) -> None:
+        self._require_open()
         async with self._slots:
             writer = self._require_open()
             loop = asyncio.get_running_loop()
@@ -128,7 +179,7 @@ class SqliteStore(Store):
                 with contextlib.suppress(RuntimeError):  # the loop was closed under a waiting write
                     loop.call_soon_threadsafe(settle, error)
 
-            writer.submit(Job(project, batch, done))
+            writer.submit(job(done))
             await written
 
     def _require_open(self) -> Writer:
@@ -151,6 +202,7 @@ class SqliteStore(Store):
         try:
             if connection is None:
                 connection = self._local.connection = self._connect()
+                self._local.decompressor = Decompressor(functools.partial(read_dictionary, connection))
                 self._connections.append(connection)
                 connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
@@ -165,52 +217,124 @@ class SqliteStore(Store):
         return await self._read(lambda connection: connection.execute(query, values).fetchall())
 
     async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
-        return await self._read(lambda connection: _scan(connection, project, scan))
+        return await self._read(lambda connection: _scan(connection, self._local.decompressor, project, scan))
 
     async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
-        query = (
-            f"SELECT {rows.PAGE_COLUMNS} FROM pages WHERE project = ? AND stage_id = ? AND page >= ?"
-            " ORDER BY page LIMIT ?"
-        )
-        first = max(0, from_seq) // PAGE_SIZE
+        first = min(max(0, from_seq) // PAGE_SIZE, (1 << rows.PAGE_BITS) - 1)
         while True:
-            found = await self._rows(query, (project, stage_id, first, PAGES_PER_READ))
-            for row in found:
-                yield rows.decode_page(row)
+            found = await self._read(functools.partial(self._some_pages, project, stage_id, first))
+            for page in found:
+                yield page
             if len(found) < PAGES_PER_READ:
                 return
-            first = found[-1][1] + 1
+            first = found[-1].page + 1
+
+    def _some_pages(
+        self, project: str, stage_id: str, first: int, connection: sqlite3.Connection
+    ) -> list[CandidatePage]:
+        found = connection.execute(
+            f"SELECT row, run_id FROM stages WHERE project = {WORD} AND id = ?", (project, id_value(stage_id))
+        ).fetchone()
+        if found is None:
+            return []
+        query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row >= ? AND row < ? ORDER BY row LIMIT ?"
+        bounds = rows.page_row(found[0], first), rows.page_row(found[0] + 1, 0)
+        run_id = None if found[1] is None else id_text(found[1])
+        return [
+            rows.decode_page(stage_id, run_id, row, self._local.decompressor)
+            for row in connection.execute(query, (*bounds, PAGES_PER_READ)).fetchall()
+        ]
 
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
-        query = """
-            SELECT label, count(*), sum(status IS 'failure'), min(started_at), max(started_at),
+        query = f"""
+            SELECT {word_expression("runs.label")} AS name, count(*), sum(status IS {WORD}),
+                   min(started_at), max(started_at),
                    json_group_array(DISTINCT version), json_group_array(DISTINCT environment)
-            FROM runs WHERE project = ? GROUP BY label ORDER BY max(started_at) DESC, label
+            FROM runs WHERE project = {WORD} GROUP BY label ORDER BY max(started_at) DESC, name
         """
-        found = await self._rows(query, (project,))
-        return [
-            PipelineSummary(label, runs, failures, first, last, _words(versions), _words(environments))
-            for label, runs, failures, first, last, versions, environments in found
-        ]
+
+        def read(connection: sqlite3.Connection) -> list[PipelineSummary]:
+            found = connection.execute(query, ("failure", project)).fetchall()
+            return [
+                PipelineSummary(
+                    label, runs, failures, first, last, _words(connection, versions), _words(connection, environments)
+                )
+                for label, runs, failures, first, last, versions, environments in found
+            ]
+
+        return await self._read(read)
 
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         query = "SELECT stage_type, metrics FROM declarations WHERE project = ? ORDER BY stage_type"
         found = await self._rows(query, (project,))
-        return {stage_type: rows.from_json(metrics) for stage_type, metrics in found}
+        return {stage_type: from_json(metrics) for stage_type, metrics in found}
+
+    # --- rollups ------------------------------------------------------------------------------------------------
+
+    async def dirty_buckets(
+        self, project: str, *, limit: int, label: str | None = None, since: int | None = None, until: int | None = None
+    ) -> Sequence[tuple[Bucket, int]]:
+        return await self._read(lambda connection: rollup_tables.dirty(connection, project, limit, label, since, until))
+
+    async def keep_rollups(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
+        await self._change(lambda connection: rollup_tables.keep(connection, project, rollups))
+
+    async def rollups(
+        self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
+    ) -> Sequence[Rollup]:
+        return await self._read(lambda connection: rollup_tables.kept(connection, project, label, name, since, until))
+
+    # --- keeping house ------------------------------------------------------------------------------------------
+
+    async def projects(self) -> Sequence[str]:
+        return await self._read(upkeep.projects)
+
+    async def usage(self) -> Usage:
+        return await self._read(lambda connection: upkeep.usage(connection, self.path))
+
+    async def remove_candidates(
+        self, project: str, *, before: int | None, limit: int, dry_run: bool = False
+    ) -> Removed:
+        if dry_run:
+            return await self._read(lambda connection: upkeep.removable_pages(connection, project, before))
+        now = now_ms()
+        return await self._change(lambda connection: upkeep.remove_pages(connection, project, before, limit, now))
+
+    async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
+        if dry_run:
+            return await self._read(lambda connection: upkeep.removable_runs(connection, project, before))
+        total, more = Removed(), True
+        while more:
+            room = limit - total.runs
+            removed, more = await self._change(
+                lambda connection, room=room: upkeep.remove_runs(connection, project, before, room)  # type: ignore[misc]
+            )
+            total += removed
+        return total
+
+    async def reclaim(self) -> None:
+        while await self._change(upkeep.free_some_pages):
+            pass
+        await self._read(upkeep.shorten_log)
+
+    async def check(self) -> Sequence[Finding]:
+        return await self._read(checks.check)
 
 
-def _scan(connection: sqlite3.Connection, project: str, scan: Scan) -> list[Row]:
+def _scan(connection: sqlite3.Connection, decompressor: Decompressor, project: str, scan: Scan) -> list[Row]:
     table = scans.table_of(scan)
-    width = len(table.kinds)
+    width = len(table.stored)
     found: list[Row] = []
     for statement in scans.statements(project, scan):
         limit = scan.limit - len(found)
         if limit <= 0:
             break
         cursor = connection.execute(f"{statement.text} LIMIT ?", (*statement.params, limit))
-        found.extend(Row(table.decode(row[:width]), tuple(row[width:])) for row in cursor)
+        found.extend(Row(table.decode(row[:width], decompressor), scans.sort_values(row[width:])) for row in cursor)
     return found
 
 
-def _words(found: str) -> tuple[str, ...]:
-    return tuple(sorted(word for word in rows.from_json(found) if word is not None))
+def _words(connection: sqlite3.Connection, found: str) -> tuple[str, ...]:
+    numbers = "SELECT value FROM json_each(?)"
+    query = f"SELECT text FROM words WHERE word IN ({numbers})"
+    return tuple(sorted(word for (word,) in connection.execute(query, (found,))))

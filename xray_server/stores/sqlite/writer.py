@@ -2,25 +2,38 @@
 
 Batches that wait at the same time share a transaction and its one flush to the disk (*group commit*). Where such a
 transaction fails, each of its batches gets one of its own, so that a bad batch fails alone.
+
+Rows are read and inserted by the hundred: each statement lets go of the interpreter's lock and has to wait for it
+again, which costs far more than the statement where another thread is busy.
 """
 
 from __future__ import annotations
 
+import functools
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from xray.exceptions import StoreError
 from xray_server.documents import Document, merge_into
 from xray_server.pages import CandidatePage, merge_pages
-from xray_server.stores.base import WriteBatch
+from xray_server.rollups import changed_buckets
+from xray_server.stores.base import Bucket, WriteBatch
+from xray_server.stores.encoding import from_json, merge_declarations, to_json
 from xray_server.stores.sqlite import rows
+from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor, read_dictionary
+from xray_server.stores.sqlite.rollups import mark_dirty
 from xray_server.stores.sqlite.rows import RUNS, STAGES, Table
+from xray_server.stores.sqlite.values import Words, id_text, id_value
 
 MAX_BATCHES_PER_TRANSACTION = 256
+VALUES_PER_STATEMENT = 2000
+ROWS_PER_READ = 200
+_NOTHING: Document = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +44,25 @@ class Job:
         project: The project.
         batch: What to write.
         done: Called in the writer's thread with None when the batch is durable, or with what went wrong.
+        new_runs: Filled with the ids of the runs that were not there before.
     """
 
     project: str
     batch: WriteBatch
+    done: Callable[[StoreError | None], None]
+    new_runs: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Any other change of the file, inside a transaction; batches may share it.
+
+    Args:
+        make: Makes the change. It is undone and made once more where another part of the transaction fails.
+        done: Called in the writer's thread with None when the change is durable, or with what went wrong.
+    """
+
+    make: Callable[[sqlite3.Connection], object]
     done: Callable[[StoreError | None], None]
 
 
@@ -47,12 +75,17 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._metrics: dict[tuple[str, str], int] = {}
+        self._jobs: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
+        self._metrics: dict[tuple[int, str, str | None], int] = {}
+        self._dirty: set[tuple[str, Bucket]] = set()
+        self._words = Words(connection)
+        self._compressor = Compressor(connection)
+        self._decompressor = Decompressor(functools.partial(read_dictionary, connection))
+        self._next_row: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="xray-sqlite-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | Change) -> None:
         """Put a job at the end of the queue; the caller bounds how many wait."""
         self._jobs.put(job)
 
@@ -74,7 +107,7 @@ class Writer:
             self._write_together([job for job in waiting if job is not None])
         self._connection.close()
 
-    def _write_together(self, jobs: list[Job]) -> None:
+    def _write_together(self, jobs: Sequence[Job | Change]) -> None:
         if not jobs:
             return
         error = self._transaction(jobs)
@@ -85,16 +118,25 @@ class Writer:
         for job in jobs:
             job.done(self._transaction([job]))
 
-    def _transaction(self, jobs: list[Job]) -> StoreError | None:
+    def _transaction(self, jobs: Sequence[Job | Change]) -> StoreError | None:
         try:
+            self._compressor.keep_trained()
+            self._dirty.clear()
             self._connection.execute("BEGIN IMMEDIATE")
+            self._next_row.clear()
             for job in jobs:
-                self._write(job.project, job.batch)
+                if isinstance(job, Change):
+                    job.make(self._connection)
+                else:
+                    job.new_runs.clear()
+                    self._write(job)
+            mark_dirty(self._connection, self._dirty)
             self._connection.execute("COMMIT")
             return None
         except Exception as error:
             # Whatever it was, the sender has to hear that the batch is not stored; the thread goes on.
             self._metrics.clear()
+            self._words.forget()
             try:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -106,58 +148,94 @@ class Writer:
 
     # --- one batch, inside a transaction ------------------------------------------------------------------------
 
-    def _write(self, project: str, batch: WriteBatch) -> None:
-        for run_id, partial in batch.runs.items():
-            self._merge(RUNS, project, run_id, partial)
-        for stage_id, partial in batch.stages.items():
-            self._merge_stage(project, stage_id, partial)
-        for page in batch.pages:
-            self._merge_page(project, page)
+    def _write(self, job: Job) -> None:
+        batch, project = job.batch, self._words.number(job.project)
+        new_runs = self._merge_all(RUNS, job.project, project, batch.runs)[1]
+        job.new_runs.update(new_runs)
+        if batch.stages or batch.pages:
+            stage_rows, new_stages = self._merge_all(STAGES, job.project, project, batch.stages)
+            if batch.pages:
+                self._merge_pages(job.project, project, batch, stage_rows, new_stages)
         for stage_type, declared in batch.declarations.items():
-            self._merge_declarations(project, stage_type, declared)
+            self._merge_declarations(job.project, stage_type, declared)
 
-    def _merge_stage(self, project: str, stage_id: str, partial: Mapping[str, Any]) -> None:
-        row, before, after = self._merge(STAGES, project, stage_id, partial)
-        if before.get("metrics") == after.get("metrics"):
-            return
-        if before.get("metrics"):
-            self._connection.execute("DELETE FROM stage_metrics WHERE stage = ?", (row,))
-        found = {
-            (row, self._metric(project, name), value, int(kind))
-            for name, value, kind in rows.metric_rows(after.get("metrics"))
-        }
-        self._connection.executemany(
-            "INSERT INTO stage_metrics (stage, metric, value, kind) VALUES (?, ?, ?, ?)", found
-        )
+    # --- documents ----------------------------------------------------------------------------------------------
 
-    def _merge(
-        self, table: Table, project: str, document_id: str, partial: Mapping[str, Any]
-    ) -> tuple[int, Document, Document]:
-        """Merge a partial document into its row; the row's number, and the document before and after."""
-        found = self._connection.execute(
-            f"SELECT row, {table.columns()} FROM {table.name} WHERE project = ? AND id = ?", (project, document_id)
-        ).fetchone()
-        before = table.decode(found[1:]) if found else {}
-        after = merge_into(dict(before), {**partial, "id": document_id})
-        if found and after == before:
-            return found[0], before, after
-        values = table.encode(after)
-        if found:
-            marks = ", ".join(f'"{name}" = ?' for name in table.kinds)
-            self._connection.execute(f"UPDATE {table.name} SET {marks} WHERE row = ?", (*values, found[0]))
-            return found[0], before, after
-        marks = ", ".join("?" * (len(values) + 1))
-        cursor = self._connection.execute(
-            f"INSERT INTO {table.name} (project, {table.columns()}) VALUES ({marks})", (project, *values)
-        )
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid, before, after
+    def _merge_all(
+        self, table: Table, project: str, number: int, partials: Mapping[str, Document]
+    ) -> tuple[dict[str, int], set[str]]:
+        """Merge partial documents into their rows; the row of each id, and the ids that are new."""
+        there = self._read(table, number, partials) if partials else {}
+        rows_of: dict[str, int] = {}
+        new: list[list[Any]] = []
+        changed: list[list[Any]] = []
+        dropped: list[tuple[Any, ...]] = []
+        added: list[tuple[Any, ...]] = []
+        for document_id, partial in partials.items():
+            row, before = there.get(document_id, (None, _NOTHING))
+            after = merge_into({**before, "id": document_id}, partial)
+            if row is not None and after == before:
+                rows_of[document_id] = row
+                continue
+            compress = rows.compressed_document(self._compressor, table, project, after)
+            values = table.encode(after, self._words, compress)
+            if row is None:
+                row = self._new_row(table)
+                new.append([row, number, *values])
+            else:
+                changed.append([*values, row])
+            rows_of[document_id] = row
+            if table is not STAGES:
+                continue
+            self._dirty.update((project, bucket) for bucket in changed_buckets(before, after))
+            if before.get("metrics") != after.get("metrics"):
+                dropped += self._metric_rows(number, row, before.get("metrics"))
+                added += self._metric_rows(number, row, after.get("metrics"))
+        marks = ", ".join(f'"{name}" = ?' for name in table.stored)
+        self._connection.executemany(f"UPDATE {table.name} SET {marks} WHERE row = ?", changed)
+        self._insert(table.name, ("row", "project", *table.stored), new)
+        if dropped:
+            self._connection.executemany(
+                "DELETE FROM stage_metrics WHERE metric = ? AND value = ? AND stage = ?", dropped
+            )
+        # In the order of the tree, numbers before texts: neighbours go into it together.
+        texts = [one for one in added if type(one[1]) is str]
+        added = sorted(one for one in added if type(one[1]) is not str) + sorted(texts)
+        self._insert("stage_metrics", ("metric", "value", "stage"), added)
+        return rows_of, partials.keys() - there.keys()
 
-    def _metric(self, project: str, name: str) -> int:
-        """The number of a metric's name, made where it has none."""
-        known = self._metrics.get((project, name))
-        if known is not None:
-            return known
+    def _read(self, table: Table, project: int, ids: Iterable[str]) -> dict[str, tuple[int, Document]]:
+        """The documents that there are of these ids, with their rows."""
+        found: dict[str, tuple[int, Document]] = {}
+        for some in _in_groups([id_value(one) for one in ids], ROWS_PER_READ):
+            padded = some + [None] * (ROWS_PER_READ - len(some))  # one statement for any number, prepared once
+            query = (
+                f"SELECT row, {table.columns()} FROM {table.name}"
+                f" WHERE project = ? AND id IN ({', '.join('?' * ROWS_PER_READ)})"
+            )
+            for row in self._connection.execute(query, (project, *padded)).fetchall():
+                document = table.decode(row[1:], self._decompressor)
+                found[document["id"]] = (row[0], document)
+        return found
+
+    def _new_row(self, table: Table) -> int:
+        number = self._next_row.get(table.name)
+        if number is None:
+            query = f"SELECT ifnull(max(row), 0) + 1 FROM {table.name}"
+            number = int(self._connection.execute(query).fetchone()[0])
+        self._next_row[table.name] = number + 1
+        return number
+
+    def _metric_rows(self, project: int, row: int, metrics: Mapping[str, Any] | None) -> list[tuple[Any, ...]]:
+        known = self._metrics
+        return [
+            (known.get((project, name, key)) or self._metric(project, name, key), value, row)
+            for name, key, value in rows.metric_rows(metrics or {})
+        ]
+
+    def _metric(self, project: int, metric: str, key: str | None) -> int:
+        """The number of the name of a metric, or of an entry of one that is a table, made where it has none."""
+        name = metric if key is None else f"{metric}.{key}"
         self._connection.execute(
             "INSERT INTO metric_names (project, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (project, name)
         )
@@ -167,37 +245,85 @@ class Writer:
         # The names inside tables are the users' own: without a bound their number grows for ever.
         if len(self._metrics) >= 100_000:
             self._metrics.clear()
-        self._metrics[project, name] = number
+        self._metrics[project, metric, key] = number
         return number
 
-    def _merge_page(self, project: str, page: CandidatePage) -> None:
-        place = (project, page.stage_id, page.page)
-        found = self._connection.execute(
-            f"SELECT {rows.PAGE_COLUMNS} FROM pages WHERE project = ? AND stage_id = ? AND page = ?", place
-        ).fetchone()
-        if found:
-            there = rows.decode_page(found)
-            page = merge_pages(there, page)
-            if page is there:
-                return
-        values = rows.encode_page(page)
-        marks = ", ".join("?" * (len(values) + 1))
-        self._connection.execute(
-            f"INSERT INTO pages (project, {rows.PAGE_COLUMNS}) VALUES ({marks})"
-            " ON CONFLICT (project, stage_id, page) DO UPDATE SET"
-            " seqs = excluded.seqs, ids = excluded.ids, reason_labels = excluded.reason_labels, block = excluded.block",
-            (project, *values),
-        )
+    def _insert(self, table: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
+        """Insert rows, as many in a statement as it takes values."""
+        names = ", ".join(f'"{name}"' for name in columns)
+        marks = f"({', '.join('?' * len(columns))})"
+        for some in _in_groups(values, max(1, VALUES_PER_STATEMENT // len(columns))):
+            self._connection.execute(
+                f"INSERT INTO {table} ({names}) VALUES {', '.join([marks] * len(some))}",
+                list(chain.from_iterable(some)),
+            )
+
+    # --- candidates ---------------------------------------------------------------------------------------------
+
+    def _merge_pages(
+        self, project: str, number: int, batch: WriteBatch, stage_rows: dict[str, int], new_stages: set[str]
+    ) -> None:
+        strays = {page.stage_id for page in batch.pages} - stage_rows.keys()
+        if strays:
+            new_stages |= self._find_stages(number, strays, stage_rows)
+        pages: dict[int, CandidatePage] = {}
+        for page in batch.pages:
+            row = rows.page_row(stage_rows[page.stage_id], page.page)
+            pages[row] = merge_pages(pages[row], page) if row in pages else page
+        old = [row for row, page in pages.items() if page.stage_id not in new_stages]
+        there = self._read_pages({row: pages[row] for row in old})
+        for row, page in there.items():
+            merged = merge_pages(page, pages.pop(row))
+            if merged is not page:
+                pages[row] = merged
+        values = []
+        for row, page in pages.items():
+            stage = batch.stages.get(page.stage_id) or {}
+            run_id = stage.get("run_id") if page.stage_id in new_stages else None
+            kind = ("page", project, (stage.get("pipeline") or {}).get("label") or "", stage.get("name") or "")
+            compress = functools.partial(self._compressor.compress, kind)
+            values.append(rows.encode_page(page, row, number, run_id, compress))
+        replaced = [(row,) for row in there.keys() & pages.keys()]
+        if replaced:
+            self._connection.executemany("DELETE FROM pages WHERE row = ?", replaced)
+        self._insert("pages", rows.PAGE_COLUMNS, values)
+
+    def _find_stages(self, project: int, ids: set[str], stage_rows: dict[str, int]) -> set[str]:
+        """Add the rows of stages of which nothing but pages came; those that are not there get an empty one."""
+        for some in _in_groups([id_value(one) for one in ids], ROWS_PER_READ):
+            query = f"SELECT id, row FROM stages WHERE project = ? AND id IN ({', '.join('?' * len(some))})"
+            stage_rows.update((id_text(found), row) for found, row in self._connection.execute(query, (project, *some)))
+        missing = ids - stage_rows.keys()
+        for stage_id in missing:
+            stage_rows[stage_id] = self._new_row(STAGES)
+        empty = [(stage_rows[stage_id], project, id_value(stage_id)) for stage_id in missing]
+        self._insert("stages", ("row", "project", "id"), empty)
+        return missing
+
+    def _read_pages(self, wanted: Mapping[int, CandidatePage]) -> dict[int, CandidatePage]:
+        """The pages that there are in the places of those that came; a page that came is of the same run."""
+        found: dict[int, CandidatePage] = {}
+        for some in _in_groups(list(wanted), ROWS_PER_READ):
+            query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row IN ({', '.join('?' * len(some))})"
+            for row in self._connection.execute(query, some).fetchall():
+                page = wanted[row[0]]
+                found[row[0]] = rows.decode_page(page.stage_id, page.run_id, row, self._decompressor)
+        return found
 
     def _merge_declarations(self, project: str, stage_type: str, declared: list[dict[str, Any]]) -> None:
         found = self._connection.execute(
             "SELECT metrics FROM declarations WHERE project = ? AND stage_type = ?", (project, stage_type)
         ).fetchone()
-        there = rows.from_json(found[0]) if found else []
-        merged = rows.merge_declarations(there, declared)
+        there = from_json(found[0]) if found else []
+        merged = merge_declarations(there, declared)
         if merged != there:
             self._connection.execute(
                 "INSERT INTO declarations (project, stage_type, metrics) VALUES (?, ?, ?)"
                 " ON CONFLICT (project, stage_type) DO UPDATE SET metrics = excluded.metrics",
-                (project, stage_type, rows.to_json(merged)),
+                (project, stage_type, to_json(merged)),
             )
+
+
+def _in_groups(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(values), size):
+        yield list(values[start : start + size])

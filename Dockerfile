@@ -1,0 +1,10 @@
+FROM python:3.13-slim
+WORKDIR /app
+COPY pyproject.toml README.md LICENSE ./
+COPY xray xray
+COPY xray_server xray_server
+COPY examples examples
+RUN pip install --no-cache-dir '.[mongo]' && useradd xray
+USER xray
+EXPOSE 7350
+CMD ["xray", "serve"]

@@ -1,0 +1,199 @@
+"""Whether the embedded store holds its limit while it is written to at full speed, and what that costs the writers.
+
+Run: ``python benchmarks/retention.py [--seconds 120] [--max-disk 300MB] [--candidates 20] [--json]``.
+
+Writers that never pause write to two stores in turn, one with retention and one without, slice by slice, so that what
+the machine does otherwise meets both. The store without retention begins anew when it has reached twice the limit.
+What is measured is the wait of one ``write`` of ten stages, and every few milliseconds what the data takes on disk.
+A goal that is missed is said, and fails nothing: ratios on a busy machine are no verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import sqlite3
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support.workload import RESULTS
+
+from xray.ids import new_id, now_ms
+from xray.stage_types.base import Columns
+from xray.wording import size
+from xray_server.daemons.daemon import running
+from xray_server.daemons.retention import Policy, Retention
+from xray_server.pages import paginate
+from xray_server.quantities import parse_size_bytes
+from xray_server.stores.base import WriteBatch
+from xray_server.stores.sqlite import SqliteStore
+
+WRITERS = 8
+STAGES_PER_WRITE = 10
+SLICE_S = 5.0
+PROJECT = "default"
+GOAL_OVER = 0.10
+GOAL_RATIO = 2.0
+
+
+@dataclass
+class Measured:
+    """What was measured of one of the stores."""
+
+    waits_ms: list[float] = field(default_factory=list)
+    stages: int = 0
+    seconds: float = 0.0
+    highest: int = 0
+    """What the data took at the most, files and logs as they lay on disk."""
+
+    def at(self, share: float) -> float:
+        """A quantile of the waits."""
+        ordered = sorted(self.waits_ms)
+        return ordered[int(share * (len(ordered) - 1))]
+
+
+def columns_of(count: int) -> Columns:
+    """Judged products as the columns that a filtering stage has."""
+    rows = list(itertools.islice(itertools.cycle(RESULTS[5000]), count))
+    return Columns(
+        [row["id"] for row in rows],
+        {
+            "verdict": ["passed" if row["passed"] else "failed" for row in rows],
+            "reason_label": [row["reason"] for row in rows],
+            "data": [{name: row[name] for name in ("title", "price", "rating", "category")} for row in rows],
+        },
+    )
+
+
+def batch_of(columns: Columns) -> WriteBatch:
+    """Ten stages of one run."""
+    batch, run_id, start = WriteBatch(), new_id(), now_ms()
+    pipeline = {"id": run_id, "label": "benchmark", "version": "1", "started_at": start}
+    batch.runs[run_id] = {"id": run_id, "label": "benchmark", "version": "1", "started_at": start, "status": "success"}
+    for order in range(STAGES_PER_WRITE):
+        stage_id = new_id()
+        metrics = {
+            "duration_ms": 1.5, "input_count": len(columns), "output_count": 7, "passed": 7, "failed": len(columns) - 7,
+            "fail_ratio": 0.65, "label_counts": {"price_too_high": 13}, "label_share": {"price_too_high": 1.0},
+        }  # fmt: skip
+        batch.stages[stage_id] = {
+            "id": stage_id, "run_id": run_id, "pipeline": pipeline, "order": order, "name": f"filter {order}",
+            "type": "filtering", "started_at": start, "status": "success", "metrics": metrics, "metrics_over": 20,
+            "capture": {"mode": "full", "seen": len(columns), "kept": len(columns)},
+        }  # fmt: skip
+        batch.pages += paginate(run_id, stage_id, start, columns)
+    return batch
+
+
+async def write_for(store: SqliteStore, measured: Measured, columns: Columns, seconds: float) -> None:
+    """Write at full speed for a while."""
+    end = time.perf_counter() + seconds
+
+    async def write() -> None:
+        while time.perf_counter() < end:
+            batch = batch_of(columns)
+            began = time.perf_counter()
+            await store.write(PROJECT, batch)
+            measured.waits_ms.append((time.perf_counter() - began) * 1000)
+            measured.stages += STAGES_PER_WRITE
+
+    async def watch() -> None:
+        while time.perf_counter() < end:
+            measured.highest = max(measured.highest, on_disk(store))
+            await asyncio.sleep(0.01)
+
+    began = time.perf_counter()
+    await asyncio.gather(watch(), *(write() for _ in range(WRITERS)))
+    measured.seconds += time.perf_counter() - began
+
+
+def on_disk(store: SqliteStore) -> int:
+    """The lengths of the store's files."""
+    paths = (store.path.with_name(store.path.name + end) for end in ("", "-wal", "-shm"))
+    return sum(path.stat().st_size for path in paths if path.exists())
+
+
+async def run(seconds: float, limit: int, candidates: int, folder: Path) -> tuple[Measured, Measured, Retention]:
+    """Fill the store with retention up to its limit, then measure both in turn."""
+    columns = columns_of(candidates)
+    without, with_ = Measured(), Measured()
+    kept = SqliteStore(folder / "with.sqlite3")
+    await kept.open()
+    retention = Retention(kept, Policy(max_disk_bytes=limit))
+    free, number = await anew(folder, 0), 0
+    async with running([retention]):
+        while retention.removed.pages == 0:
+            await write_for(kept, Measured(), columns, 1.0)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            await write_for(kept, with_, columns, SLICE_S)
+            if on_disk(free) > 2 * limit:
+                number += 1
+                await free.close()
+                free = await anew(folder, number)
+            await write_for(free, without, columns, SLICE_S)
+    await kept.close()
+    await free.close()
+    return without, with_, retention
+
+
+async def anew(folder: Path, number: int) -> SqliteStore:
+    """An empty store without retention."""
+    for path in folder.glob("without*"):  # noqa: ASYNC240 - nothing is measured now
+        path.unlink()
+    store = SqliteStore(folder / f"without{number}.sqlite3")
+    await store.open()
+    return store
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--max-disk", default="300MB")
+    parser.add_argument("--candidates", type=int, default=20, help="Candidates a stage, up to 5,000.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    limit = parse_size_bytes(options.max_disk, "--max-disk")
+    assert limit is not None
+    with tempfile.TemporaryDirectory() as folder:
+        without, with_, retention = asyncio.run(run(options.seconds, limit, options.candidates, Path(folder)))
+    over = with_.highest / limit - 1
+    ratio = with_.at(0.99) / without.at(0.99)
+    figures: dict[str, Any] = {
+        "sqlite": sqlite3.sqlite_version, "seconds": options.seconds, "limit_bytes": limit,
+        "highest_bytes": with_.highest, "over": over, "candidates": options.candidates,
+        "pages_removed": retention.removed.pages, "runs_removed": retention.removed.runs,
+        "p99_ratio": ratio, "p50_ratio": with_.at(0.5) / without.at(0.5),
+    }  # fmt: skip
+    for name, measured in (("without", without), ("with", with_)):
+        figures[name] = {
+            "stages_per_s": measured.stages / measured.seconds,
+            "p50_ms": measured.at(0.5),
+            "p99_ms": measured.at(0.99),
+        }
+    if options.json:
+        print(json.dumps(figures, indent=2))
+        return 0
+    print(
+        f"SQLite {sqlite3.sqlite_version}; {WRITERS} writers that never pause, {STAGES_PER_WRITE} stages of "
+        f"{options.candidates} candidates a write; {options.seconds:.0f} s, half of them with retention.\n"
+    )
+    print("| | stages a second | write p50 | write p99 |\n| :--- | ---: | ---: | ---: |")
+    for name in ("without", "with"):
+        one = figures[name]
+        print(f"| {name} retention | {one['stages_per_s']:,.0f} | {one['p50_ms']:.1f} ms | {one['p99_ms']:.1f} ms |")
+    print("\n| goal | at most | measured | |\n| :--- | ---: | ---: | :--- |")
+    verdict = "ok" if over <= GOAL_OVER else "over"
+    print(f"| data on disk over the limit of {size(limit)} | {GOAL_OVER:.0%} | {over:+.1%} | {verdict} |")
+    print(f"| p99 of a write, with over without | {GOAL_RATIO:g} | {ratio:.2f} | {'ok' if ratio <= 2 else 'over'} |")
+    print(f"\n{retention.removed.pages:,} pages and {retention.removed.runs:,} runs were removed meanwhile.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

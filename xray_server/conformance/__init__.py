@@ -1,0 +1,1 @@
+"""The parts of the conformance suite; use ``xray_server.testing.StoreContract``, which is all of them."""

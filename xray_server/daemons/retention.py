@@ -1,0 +1,266 @@
+"""Retention: what is too old goes, and what does not fit, so that no disk fills.
+
+In this order: candidate pages that are too old; runs that are too old; and where the data takes more than it may,
+candidates before runs, the oldest first, the last day's of both only where nothing older is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from xray import wording
+from xray.ids import now_ms
+from xray_server.daemons.daemon import Daemon
+from xray_server.quantities import parse_duration_ms, parse_size_bytes, show_duration
+from xray_server.settings import PREFIX, ServerSettings
+from xray_server.stores.base import Removed, Store
+
+AUTO = "auto"
+SHARE_OF_DISK = 0.5
+"""What the embedded store may take by default of its own size and the free disk together."""
+
+RECENT_MS = 24 * 3_600_000
+"""What is younger than this goes only where nothing older is left: else runs that fill the disk would leave room for
+no candidates at all."""
+
+TARGET = 0.95
+"""Removal begins above this share of the limit and ends below it: the rest is for what is written meanwhile."""
+
+FIRST_BATCH = 32
+MAX_BATCH = 4096
+"""Pages that are removed at once. Within these bounds a batch grows while the data grows all the same, so that removal
+keeps up with any writer and delays it no more than it has to."""
+
+MIN_PAUSE_S, MAX_PAUSE_S = 0.02, 10.0
+FASTEST_WRITER = 50_000_000
+"""Bytes a second that may come at any moment, also after a quiet time."""
+
+AGE_EVERY_S = 60.0
+RECLAIM_FROM = 0.25
+"""The share of what is there that has to go at once for its space to be given back, as after a limit was lowered; less
+is soon used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is kept.
+
+    Args:
+        keep_candidates_ms: How long candidates are kept after their run's start; None means for ever.
+        keep_runs_ms: How long runs are kept.
+        max_disk_bytes: What the data may take; None means anything.
+    """
+
+    keep_candidates_ms: int | None = None
+    keep_runs_ms: int | None = None
+    max_disk_bytes: int | None = None
+
+    def __str__(self) -> str:
+        times = [
+            "for ever" if time is None else show_duration(time) for time in (self.keep_candidates_ms, self.keep_runs_ms)
+        ]
+        size = "any size" if self.max_disk_bytes is None else f"at most {wording.size(self.max_disk_bytes)}"
+        return f"candidates {times[0]}, runs {times[1]}, {size} on disk"
+
+
+async def policy_of(settings: ServerSettings, store: Store) -> Policy:
+    """What the settings say for a store.
+
+    Args:
+        settings: ``max_disk`` may be ``auto``: for the embedded store a share of the disk, for others no limit.
+        store: The store, open.
+
+    Raises:
+        ConfigurationError: A setting is not of its form.
+        StoreError: The store could not say what it takes.
+    """
+    keep_candidates_ms = parse_duration_ms(settings.keep_candidates, f"{PREFIX}KEEP_CANDIDATES")
+    keep_runs_ms = parse_duration_ms(settings.keep_runs, f"{PREFIX}KEEP_RUNS")
+    if settings.max_disk != AUTO:
+        return Policy(keep_candidates_ms, keep_runs_ms, parse_size_bytes(settings.max_disk, f"{PREFIX}MAX_DISK"))
+    limit = None
+    if store.kind == "sqlite":
+        used = (await store.usage()).size_bytes
+        free = shutil.disk_usage(store.describe()["location"]).free
+        limit = int((used + free) * SHARE_OF_DISK)
+    return Policy(keep_candidates_ms, keep_runs_ms, limit)
+
+
+async def planned(store: Store, policy: Policy) -> Removed:
+    """What is too old by a policy; nothing is removed.
+
+    Raises:
+        StoreError: The data could not be read.
+    """
+    total = Removed()
+    now = now_ms()
+    for project in await store.projects():
+        runs = pages = Removed()
+        if policy.keep_runs_ms is not None:
+            runs = await store.remove_runs(project, before=now - policy.keep_runs_ms, limit=1, dry_run=True)
+        if policy.keep_candidates_ms is not None:
+            before = now - policy.keep_candidates_ms
+            pages = await store.remove_candidates(project, before=before, limit=1, dry_run=True)
+        # Of two bounds, the pages beyond the older one are among those beyond the other.
+        total += Removed(
+            runs.runs,
+            runs.stages + pages.stages,
+            max(runs.pages, pages.pages),
+            max(runs.candidates, pages.candidates),
+            (runs + pages).up_to,
+        )
+    return total
+
+
+class Retention(Daemon):
+    """Removes what a policy does not keep.
+
+    Args:
+        store: The store, open while this runs.
+        policy: What is kept.
+        target: Removal for want of space ends below this share of the limit.
+    """
+
+    name: ClassVar[str] = "retention"
+
+    def __init__(self, store: Store, policy: Policy, *, target: float = TARGET) -> None:
+        super().__init__()
+        self._store = store
+        self._policy = policy
+        self._target = target
+        self.removed = Removed()
+        """All that was removed so far."""
+        self._batch = FIRST_BATCH
+        self._last_look: tuple[float, int] | None = None
+        self._growth = 0.0  # bytes a second, while nothing is removed
+        self._next_by_age = 0.0
+        self._up_to: dict[str, int] = {}
+        self._step = 0
+        self._next_first_step = 0.0
+        self.is_over = False
+        """Whether the data takes more than it may although nothing is left that could go."""
+
+    async def tick(self) -> float:
+        """Remove what is too old every minute, and what does not fit each time."""
+        if time.monotonic() >= self._next_by_age:
+            await self.remove_by_age()
+            self._next_by_age = time.monotonic() + AGE_EVERY_S
+        return await self.remove_by_size()
+
+    def state(self) -> dict[str, Any]:
+        """How it is doing, and what it has removed."""
+        return {
+            **super().state(),
+            "policy": str(self._policy),
+            "runs_removed": self.removed.runs,
+            "candidates_removed": self.removed.candidates,
+            "is_over": self.is_over,
+        }
+
+    # --- by age -------------------------------------------------------------------------------------------------
+
+    async def remove_by_age(self) -> Removed:
+        """Remove what is too old."""
+        usage = await self._store.usage()
+        total = Removed()
+        for project in await self._store.projects():
+            if self._policy.keep_candidates_ms is not None:
+                before = now_ms() - self._policy.keep_candidates_ms
+                total += await self._remove_all(self._store.remove_candidates, project, before, lambda r: r.pages)
+            if self._policy.keep_runs_ms is not None:
+                before = now_ms() - self._policy.keep_runs_ms
+                total += await self._remove_all(self._store.remove_runs, project, before, lambda r: r.runs)
+        if total.pages > RECLAIM_FROM * usage.page_count or total.runs > RECLAIM_FROM * usage.run_count:
+            await self._store.reclaim()
+        return total
+
+    async def _remove_all(
+        self, remove: Callable[..., Any], project: str, before: int, count: Callable[[Removed], int]
+    ) -> Removed:
+        total = Removed()
+        batch = FIRST_BATCH
+        while True:
+            began = time.monotonic()
+            removed: Removed = await remove(project, before=before, limit=batch)
+            total += removed
+            self.removed += removed
+            if count(removed) < batch:
+                return total
+            # Where there is much to do it is done faster, but half of the time is everybody else's.
+            batch = min(batch * 2, MAX_BATCH)
+            await asyncio.sleep(time.monotonic() - began)
+
+    # --- by size ------------------------------------------------------------------------------------------------
+
+    async def remove_by_size(self) -> float:
+        """Remove the oldest until the data takes no more than it may.
+
+        Returns:
+            How many seconds may pass before the next look, by the pace at which the data grows.
+        """
+        if self._policy.max_disk_bytes is None:
+            return MAX_PAUSE_S
+        usage = await self._store.usage()
+        self._note_growth(usage.size_bytes)
+        target = int(self._policy.max_disk_bytes * self._target)
+        size = usage.size_bytes
+        page_bytes = max(size / max(usage.page_count, 1), 1)
+        took_s = MIN_PAUSE_S
+        while size > target:
+            # At least what is written meanwhile, as far as is known.
+            self._batch = min(max(self._batch, int(self._growth * took_s / page_bytes)), MAX_BATCH)
+            began = time.monotonic()
+            removed = await self._remove_oldest(self._batch)
+            if removed == Removed():
+                break
+            self.removed += removed
+            before, size = size, (await self._store.usage()).size_bytes
+            self._batch = min(self._batch * 2, MAX_BATCH) if size >= before else max(self._batch * 7 // 8, FIRST_BATCH)
+            took_s = time.monotonic() - began
+            if size <= self._policy.max_disk_bytes:
+                await asyncio.sleep(took_s / 4)
+        self.is_over = size > self._policy.max_disk_bytes
+        if size < usage.size_bytes * (1 - RECLAIM_FROM):
+            await self._store.reclaim()
+        return self._pause_s(size, target)
+
+    async def _remove_oldest(self, batch: int) -> Removed:
+        """Remove the oldest pages of all projects, or where there are none the oldest runs; the last day's last."""
+        # The project of which the least is known to be gone may have the oldest.
+        projects = sorted(await self._store.projects(), key=lambda project: self._up_to.get(project, -1))
+        steps = [
+            (remove, before, limit)
+            for before in (now_ms() - RECENT_MS, None)
+            for remove, limit in ((self._store.remove_candidates, batch), (self._store.remove_runs, max(1, batch // 8)))
+        ]
+        # Where a step found nothing, it is passed over until some of what there is may have become older.
+        if time.monotonic() >= self._next_first_step:
+            self._step, self._next_first_step = 0, time.monotonic() + AGE_EVERY_S
+        while self._step < len(steps):
+            remove, before, limit = steps[self._step]
+            for project in projects:
+                removed = await remove(project, before=before, limit=limit)
+                if removed != Removed():
+                    if removed.up_to is not None:
+                        self._up_to[project] = removed.up_to
+                    return removed
+            self._step += 1
+        self._step = 0
+        return Removed()
+
+    def _note_growth(self, size: int) -> None:
+        """Learn from what was written since the last look how fast that goes; a burst is remembered for a while."""
+        if self._last_look is not None:
+            then, last = self._last_look
+            growth = (size - last) / max(time.monotonic() - then, 0.001)
+            self._growth = max(growth, self._growth * 0.9)
+
+    def _pause_s(self, size: int, target: int) -> float:
+        """How long the fastest writer needs to the target, or where that is reached for a fiftieth of it."""
+        self._last_look = time.monotonic(), size
+        return min(max(max(target - size, target / 50) / FASTEST_WRITER, MIN_PAUSE_S), MAX_PAUSE_S)

@@ -1,0 +1,140 @@
+"""Rollups and dirty marks.
+
+A bucket's mark and its rollup lie in one document, so that each step below is atomic without a transaction.
+
+A writer marks the buckets of its stages, writes the stages, and marks again. While a write is under way its bucket is
+dirty and stays so: ``pending`` counts such writes, and a rollup that is kept makes a bucket clean only where there is
+none. The second mark makes the number grow again, because a rollup may have been computed after the first mark and
+before the stage came. A writer that is killed in between never makes its second mark; the bucket stays dirty until
+no such write can still be under way (``WRITE_ENDS_WITHIN_MS``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pymongo import UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError
+
+from xray_server.stores.base import Bucket, Rollup
+from xray_server.stores.encoding import pack, unpack
+from xray_server.stores.mongo.forms import Raw
+
+COLLECTION = "buckets"
+
+OVERTAKEN = frozenset({11000, 112})
+"""The codes of a duplicate key and of a write conflict: another writer was faster."""
+
+
+WRITE_ENDS_WITHIN_MS = 600_000
+"""How long after its first mark a write may take to reach its stages; far beyond the deadline of an operation."""
+
+
+async def begin(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bucket]) -> None:
+    """Mark buckets before a write."""
+    mark = {"$inc": {"mark": 1, "pending": 1}, "$set": {"dirty": True}, "$currentDate": {"pending_at": True}}
+    await _mark(database, project, buckets, mark)
+
+
+async def end(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bucket]) -> None:
+    """Mark buckets after a write."""
+    await _mark(database, project, buckets, {"$inc": {"mark": 1, "pending": -1}, "$set": {"dirty": True}})
+
+
+async def _mark(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bucket], update: Raw) -> None:
+    keys = sorted((_key(project, bucket) for bucket in buckets), key=lambda key: tuple(map(str, key.values())))
+    while keys:
+        try:
+            await database[COLLECTION].bulk_write(
+                [UpdateOne({"_id": key}, update, upsert=True) for key in keys], ordered=False
+            )
+        except BulkWriteError as error:
+            # Two writers that mark a new bucket at once: the one that came second tries again.
+            problems = error.details["writeErrors"]
+            if error.details["writeConcernErrors"] or any(problem["code"] not in OVERTAKEN for problem in problems):
+                raise
+            keys = [keys[problem["index"]] for problem in problems]
+        else:
+            return
+
+
+async def dirty(
+    collection: AsyncCollection[Raw], project: str, limit: int, label: str | None, since: int | None, until: int | None
+) -> list[tuple[Bucket, int]]:
+    """What ``Store.dirty_buckets`` returns."""
+    where: Raw = {"_id.p": project, "dirty": True, **_hours(since, until)}
+    if label is not None:
+        where["_id.l"] = label
+    found = collection.find(where, {"mark": 1}, sort=[("_id.h", 1)], limit=limit)
+    return [(_bucket(raw["_id"]), int(raw["mark"])) async for raw in found]
+
+
+async def keep(database: AsyncDatabase[Raw], project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
+    """What ``Store.keep_rollups`` does."""
+    operations = []
+    for rollup, mark in rollups:
+        key = _key(project, rollup.bucket)
+        values = {
+            "stage_count": rollup.stage_count,
+            "failure_count": rollup.failure_count,
+            "metrics": pack(rollup.metrics),
+            "kept": mark,
+        }
+        nothing_under_way = {
+            "$or": [
+                {"pending": {"$lte": 0}},
+                {"$expr": {"$lt": ["$pending_at", {"$subtract": ["$$NOW", WRITE_ENDS_WITHIN_MS]}]}},
+            ]
+        }
+        operations += [
+            # Clean, where nothing was written since the mark nor is being written.
+            UpdateOne(
+                {"_id": key, "dirty": True, "mark": mark, **nothing_under_way},
+                {"$set": {**values, "dirty": False, "pending": 0}},
+            ),
+            # Else better than what was kept before, unless that is later; and the bucket stays dirty. A bucket that
+            # is clean is left alone: somebody has kept a rollup of the same or a later state.
+            UpdateOne({"_id": key, "dirty": True, "$or": [{"kept": None}, {"kept": {"$lte": mark}}]}, {"$set": values}),
+        ]
+    if operations:
+        await database[COLLECTION].bulk_write(operations, ordered=True)
+
+
+async def kept(
+    collection: AsyncCollection[Raw], project: str, label: str | None, name: str | None, since: int, until: int
+) -> list[Rollup]:
+    """What ``Store.rollups`` returns."""
+    where: Raw = {"_id.p": project, **_hours(since, until), "stage_count": {"$gt": 0}}
+    where |= {path: value for path, value in (("_id.l", label), ("_id.n", name)) if value is not None}
+    return [
+        Rollup(_bucket(raw["_id"]), int(raw["stage_count"]), int(raw["failure_count"]), unpack(raw["metrics"]))
+        async for raw in collection.find(where, sort=[("_id", 1)])
+    ]
+
+
+async def remove_older(collection: AsyncCollection[Raw], project: str, hour: int | None) -> None:
+    """Remove what is kept and marked of hours before this one; of all hours where it is None."""
+    await collection.delete_many({"_id.p": project, **_hours(None, hour)})
+
+
+def _hours(since: int | None, until: int | None) -> Raw:
+    bounds = {op: hour for op, hour in (("$gte", since), ("$lt", until)) if hour is not None}
+    return {"_id.h": bounds} if bounds else {}
+
+
+def _key(project: str, bucket: Bucket) -> Raw:
+    return {
+        "p": project,
+        "h": bucket.hour,
+        "l": bucket.label,
+        "n": bucket.name,
+        "t": bucket.type,
+        "v": bucket.version,
+    }
+
+
+def _bucket(key: Mapping[str, Any]) -> Bucket:
+    return Bucket(key["l"], key["n"], key["t"], key["v"], int(key["h"]))

@@ -1,0 +1,234 @@
+"""The MongoDB store: connecting, and the contract's methods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import pymongo
+from beanie import init_beanie
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from xray.exceptions import StoreClosed, StoreError
+from xray_server.pages import PAGE_SIZE, CandidatePage
+from xray_server.query.ast import Scan
+from xray_server.stores.base import (
+    Bucket,
+    Finding,
+    PipelineSummary,
+    Removed,
+    Rollup,
+    Row,
+    Store,
+    Usage,
+    WriteBatch,
+)
+from xray_server.stores.encoding import unpack
+from xray_server.stores.mongo import buckets, checks, forms, upkeep
+from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
+from xray_server.stores.mongo.documents import DECLARED
+from xray_server.stores.mongo.forms import CODEC, Raw
+from xray_server.stores.mongo.scans import Scanner, of_key_prefix, pages_of
+from xray_server.stores.mongo.writes import write_batch
+
+FORM_VERSION = 1
+"""The form of the documents; a newer one is refused."""
+
+PAGES_PER_READ = 32
+
+
+class MongoStore(Store):
+    """A store in one database of a MongoDB server, replica set or sharded cluster.
+
+    Any number of processes on any number of machines may read and write the same database.
+
+    Args:
+        url: ``mongodb://[user:password@]host[:port][,…]/[database][?options]``, or ``mongodb+srv://…``.
+
+    Raises:
+        ConfigurationError: It is no such URL.
+    """
+
+    kind = "mongodb"
+
+    def __init__(self, url: str) -> None:
+        self._address = Address(url)
+        self._client: AsyncMongoClient[Raw] | None = None
+        self._freed = upkeep.Freed()
+        self._building: asyncio.Task[None] | None = None
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        if self._client is not None:
+            return
+        client = self._address.client()
+        try:
+            with self._address.errors("be opened"):
+                with pymongo.timeout(OPEN_TIMEOUT_S):
+                    await client.admin.command("ping")
+                database = client.get_database(self._address.database, codec_options=CODEC)
+                await self._check_form(database)
+                # Beanie binds the declared classes to the database that was opened last; this store goes to the
+                # collections itself, so that several may be open.
+                await init_beanie(database=database, document_models=list(DECLARED), skip_indexes=True)
+                self._building = await checks.build_indexes(database)
+        except BaseException:
+            await client.close()
+            raise
+        self._client = client
+
+    async def _check_form(self, database: AsyncDatabase[Raw]) -> None:
+        form = database["form"]
+        await form.update_one({"_id": "form"}, {"$setOnInsert": {"version": FORM_VERSION}}, upsert=True)
+        found = await form.find_one({"_id": "form"})
+        if found is None or found["version"] > FORM_VERSION:
+            raise StoreError(
+                f"The database has form {found and found['version']}; this version of X-Ray knows forms up to"
+                f" {FORM_VERSION}.",
+                code="newer_store",
+                hint="Use the version of X-Ray that wrote it, or a newer one.",
+            )
+
+    async def close(self) -> None:
+        client, building = self._client, self._building
+        self._client = self._building = None
+        if building is not None:
+            # A server that has begun to build an index goes on with it.
+            building.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await building
+        if client is not None:
+            await client.close()
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind, "location": self._address.location}
+
+    def _database(self) -> AsyncDatabase[Raw]:
+        if self._client is None:
+            raise StoreClosed("The store is not open.")
+        return self._client.get_database(self._address.database, codec_options=CODEC)
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    async def write(self, project: str, batch: WriteBatch) -> None:
+        database = self._database()
+        with self._address.errors("write"):
+            await write_batch(database, project, batch)
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
+        database = self._database()
+        with self._address.errors("read"):
+            return await Scanner(database, project, scan).rows()
+
+    async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
+        where = {**pages_of(project, stage_id, max(0, from_seq) // PAGE_SIZE), "_id.s": stage_id}
+        cursor = self._database()["pages"].find(where, sort=[("_id", 1)], batch_size=PAGES_PER_READ)
+        async with cursor:
+            while True:
+                with self._address.errors("read"):
+                    found = await cursor.to_list(PAGES_PER_READ)
+                for raw in found:
+                    yield forms.decode_page(raw)
+                if len(found) < PAGES_PER_READ:
+                    return
+
+    async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
+        database = self._database()
+        group = {
+            "_id": "$label",
+            "runs": {"$sum": 1},
+            "failures": {"$sum": {"$cond": [{"$eq": ["$status", "failure"]}, 1, 0]}},
+            "first": {"$min": "$started_at"},
+            "last": {"$max": "$started_at"},
+            "versions": {"$addToSet": "$version"},
+            "environments": {"$addToSet": "$environment"},
+        }
+        steps: list[Raw] = [{"$match": {"_id.p": project}}, {"$group": group}]
+        with self._address.errors("read"):
+            found = [_summary(raw) async for raw in await database["runs"].aggregate(steps)]
+        return sorted(found, key=_latest_first)
+
+    async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
+        database = self._database()
+        with self._address.errors("read"):
+            cursor = database["declarations"].find(of_key_prefix(project, "t"), sort=[("_id", 1)])
+            return {raw["_id"]["t"]: unpack(raw["metrics"]) async for raw in cursor}
+
+    # --- rollups ------------------------------------------------------------------------------------------------
+
+    async def dirty_buckets(
+        self, project: str, *, limit: int, label: str | None = None, since: int | None = None, until: int | None = None
+    ) -> Sequence[tuple[Bucket, int]]:
+        database = self._database()
+        with self._address.errors("read"):
+            return await buckets.dirty(database[buckets.COLLECTION], project, limit, label, since, until)
+
+    async def keep_rollups(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
+        database = self._database()
+        with self._address.errors("write"):
+            await buckets.keep(database, project, rollups)
+
+    async def rollups(
+        self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
+    ) -> Sequence[Rollup]:
+        database = self._database()
+        with self._address.errors("read"):
+            return await buckets.kept(database[buckets.COLLECTION], project, label, name, since, until)
+
+    # --- keeping house ------------------------------------------------------------------------------------------
+
+    async def projects(self) -> Sequence[str]:
+        database = self._database()
+        with self._address.errors("read"):
+            return await upkeep.projects(database)
+
+    async def usage(self) -> Usage:
+        database = self._database()
+        with self._address.errors("read"):
+            return await upkeep.usage(database, self._freed)
+
+    async def remove_candidates(
+        self, project: str, *, before: int | None, limit: int, dry_run: bool = False
+    ) -> Removed:
+        database = self._database()
+        if dry_run:
+            with self._address.errors("read"), pymongo.timeout(LONG_TIMEOUT_S):
+                return await upkeep.removable_candidates(database, project, before)
+        with self._address.errors("write"):
+            return await upkeep.remove_candidates(database, project, before, limit, self._freed)
+
+    async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
+        database = self._database()
+        if dry_run:
+            with self._address.errors("read"), pymongo.timeout(LONG_TIMEOUT_S):
+                return await upkeep.removable_runs(database, project, before)
+        with self._address.errors("write"):
+            return await upkeep.remove_runs(database, project, before, limit)
+
+    async def reclaim(self) -> None:
+        """Do nothing: MongoDB uses freed space again by itself, and what it takes is counted without it."""
+        self._database()
+
+    async def check(self) -> Sequence[Finding]:
+        database = self._database()
+        with self._address.errors("read"):
+            return await checks.check(database)
+
+
+def _latest_first(summary: PipelineSummary) -> tuple[bool, int, str]:
+    last = summary.last_started_at
+    return last is None, -(last or 0), summary.label or ""
+
+
+def _summary(raw: Mapping[str, Any]) -> PipelineSummary:
+    first, last = (None if raw[name] is None else int(raw[name]) for name in ("first", "last"))
+    versions, environments = (
+        tuple(sorted(word for word in raw[name] if word is not None)) for name in ("versions", "environments")
+    )
+    return PipelineSummary(raw["_id"], int(raw["runs"]), int(raw["failures"]), first, last, versions, environments)
