@@ -30,8 +30,8 @@ from xray_server.stores.encoding import unpack
 from xray_server.stores.mongo import buckets, checks, forms, upkeep
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
-from xray_server.stores.mongo.forms import CODEC, Raw
-from xray_server.stores.mongo.scans import Scanner, of_key_prefix, pages_of
+from xray_server.stores.mongo.forms import CODEC, Raw, of_key_prefix, pages_of
+from xray_server.stores.mongo.scans import Scanner
 from xray_server.stores.mongo.writes import write_batch
 
 FORM_VERSION = 1
