@@ -18,7 +18,7 @@ from xray_server.stores.mongo import MongoStore
 
 KILLS = 20
 WRITERS = 4
-WAIT_S = 60
+WAIT_S = 120
 
 
 class Writers:
