@@ -25,10 +25,11 @@ from support.workload import RESULTS
 
 from xray.ids import new_id, now_ms
 from xray.stage_types.base import Columns
+from xray.wording import size
 from xray_server.daemons.daemon import running
 from xray_server.daemons.retention import Policy, Retention
 from xray_server.pages import paginate
-from xray_server.quantities import parse_size_bytes, show_size
+from xray_server.quantities import parse_size_bytes
 from xray_server.stores.base import WriteBatch
 from xray_server.stores.sqlite import SqliteStore
 
@@ -188,7 +189,7 @@ def main() -> int:
         print(f"| {name} retention | {one['stages_per_s']:,.0f} | {one['p50_ms']:.1f} ms | {one['p99_ms']:.1f} ms |")
     print("\n| goal | at most | measured | |\n| :--- | ---: | ---: | :--- |")
     verdict = "ok" if over <= GOAL_OVER else "over"
-    print(f"| data on disk over the limit of {show_size(limit)} | {GOAL_OVER:.0%} | {over:+.1%} | {verdict} |")
+    print(f"| data on disk over the limit of {size(limit)} | {GOAL_OVER:.0%} | {over:+.1%} | {verdict} |")
     print(f"| p99 of a write, with over without | {GOAL_RATIO:g} | {ratio:.2f} | {'ok' if ratio <= 2 else 'over'} |")
     print(f"\n{retention.removed.pages:,} pages and {retention.removed.runs:,} runs were removed meanwhile.")
     return 0

@@ -34,6 +34,14 @@ def duration(duration_ms: float | None) -> str:
     return f"{duration_ms / 1000:.2f} s"
 
 
+def size(size_bytes: int) -> str:
+    """A size in the unit that suits it, to three digits: ``38.2 GB``."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 1000)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.3g} {unit}"
+    return f"{size_bytes} B"
+
+
 def top_labels(counts: Mapping[str, int], most: int = 3) -> str:
     """The most frequent labels with their counts.
 

@@ -73,14 +73,6 @@ def parse_size_bytes(text: str, path: str) -> int | None:
     )
 
 
-def show_size(size_bytes: int) -> str:
-    """A size for people, to three digits: ``38.2 GB``."""
-    for unit in ("TB", "GB", "MB", "kB"):
-        if size_bytes >= _SIZES[unit]:
-            return f"{size_bytes / _SIZES[unit]:.3g} {unit}"
-    return f"{size_bytes} B"
-
-
 def show_duration(duration_ms: int) -> str:
     """A duration for people, in the largest unit that makes a whole number of it: ``30d``."""
     for unit in ("d", "h", "m", "s"):

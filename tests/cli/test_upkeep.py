@@ -277,10 +277,12 @@ def test_gc_runs_beside_a_service(tmp_path):
         url = f"sqlite:///{tmp_path}/xray.sqlite3"
         place = Place(url, lambda: SqliteStore(tmp_path / "xray.sqlite3"))
         place.use(lambda store: store.write("default", old_batch()))
-        assert len(service.client().runs()["rows"]) == 6
+        with service.client() as client:
+            assert len(client.runs()["rows"]) == 6
         done = json.loads(cli("gc", "--json", "--max-disk", "1kB", "--store", url).stdout)
         assert done["removed"]["runs"] == 6
-        assert service.client().runs()["rows"] == []
+        with service.client() as client:
+            assert client.runs()["rows"] == []
         assert cli("store", "check", "--store", url).returncode == 0
 
 

@@ -76,7 +76,8 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, service: Service, tmp_pat
         run([sys.executable, str(script)], service, tmp_path)
     for block in blocks:
         if block.language == "json":
-            service.client().query(json.loads(block.text))
+            with service.client() as client:
+                client.query(json.loads(block.text))
         elif block.language == "bash":
             for command in block.text.replace("\\\n", " ").strip().splitlines():
                 run_command(command, service, tmp_path)

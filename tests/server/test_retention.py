@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.server.helpers import in_service, stage
-from xray import ids
+from xray import ids, wording
 from xray.exceptions import ConfigurationError
 from xray_server.conformance.rollups import NOON, a_stage, batch_of, dirty
 from xray_server.conformance.upkeep import COUNT, a_run, old_batch, said_removed, with_pages
@@ -19,7 +19,7 @@ from xray_server.daemons.daemon import Daemon, running
 from xray_server.daemons.refresher import GRACE_MS, Refresher
 from xray_server.daemons.retention import RECENT_MS, Policy, Retention, policy_of
 from xray_server.pages import paginate
-from xray_server.quantities import parse_duration_ms, parse_size_bytes, show_duration, show_size
+from xray_server.quantities import parse_duration_ms, parse_size_bytes, show_duration
 from xray_server.rollups import HOUR_MS
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Removed, Usage, WriteBatch
@@ -337,7 +337,7 @@ def test_what_is_no_size(text, hint):
 
 def test_quantities_are_shown_as_they_are_written():
     """What is shown can be given again, to three digits."""
-    assert [show_size(size) for size in (0, 999, 1500, 38_200_000_000)] == ["0 B", "999 B", "1.5 kB", "38.2 GB"]
+    assert [wording.size(size) for size in (0, 999, 1500, 38_200_000_000)] == ["0 B", "999 B", "1.5 kB", "38.2 GB"]
     assert [show_duration(parse_duration_ms(text, "x")) for text in ("30d", "36h", "90s")] == ["30d", "36h", "90s"]
 
 

@@ -34,6 +34,6 @@ def test_store_urls():
     """Three slashes lead to a relative path, four to an absolute one; other stores are refused."""
     assert sqlite_path("sqlite:///.xray/x.sqlite3") == ".xray/x.sqlite3"
     assert sqlite_path("sqlite:////var/x%20y") == "/var/x y"
-    for url in ("mongodb://localhost", "sqlite://x", "sqlite:///", "x.sqlite3"):
+    for url in ("postgres://localhost", "sqlite://x", "sqlite:///", "x.sqlite3"):
         with pytest.raises(ConfigurationError):
             create_app(ServerSettings(store=url))

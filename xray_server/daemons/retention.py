@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from xray import wording
 from xray.ids import now_ms
 from xray_server.daemons.daemon import Daemon
-from xray_server.quantities import parse_duration_ms, parse_size_bytes, show_duration, show_size
+from xray_server.quantities import parse_duration_ms, parse_size_bytes, show_duration
 from xray_server.settings import PREFIX, ServerSettings
 from xray_server.stores.base import Removed, Store
 
@@ -63,7 +64,7 @@ class Policy:
         times = [
             "for ever" if time is None else show_duration(time) for time in (self.keep_candidates_ms, self.keep_runs_ms)
         ]
-        size = "any size" if self.max_disk_bytes is None else f"at most {show_size(self.max_disk_bytes)}"
+        size = "any size" if self.max_disk_bytes is None else f"at most {wording.size(self.max_disk_bytes)}"
         return f"candidates {times[0]}, runs {times[1]}, {size} on disk"
 
 
