@@ -18,7 +18,7 @@ from xray_server.stores.mongo import MongoStore
 
 KILLS = 20
 WRITERS = 4
-WAIT_S = 60
+WAIT_S = 120
 
 
 class Writers:
@@ -51,7 +51,9 @@ class Writers:
         """Until there are some more acknowledged batches, and others are on their way."""
         wanted, deadline = len(self.acknowledged) + 3, time.monotonic() + WAIT_S
         while len(self.acknowledged) < wanted:
-            assert time.monotonic() < deadline, f"nothing is acknowledged any more: {self.last_answer}"
+            assert time.monotonic() < deadline, (
+                f"nothing is acknowledged any more, {len(self.refused)} refused: {self.last_answer}"
+            )
             time.sleep(0.005)
 
     @contextmanager

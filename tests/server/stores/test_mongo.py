@@ -18,6 +18,7 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import ServerSelectionTimeoutError
 
 from tests.mongodb import Databases
 from xray.exceptions import ConfigurationError, StoreError
@@ -148,6 +149,23 @@ def test_the_service_needs_the_driver_only_for_mongodb():
     done = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=False)
     assert "ConfigurationError: MongoDB needs " in done.stderr
     assert "pip install 'xray-decisions[mongo]'" in done.stderr
+
+
+def test_a_client_that_lost_sight_of_its_server_is_replaced(url: str):
+    """Where a new client reaches the server and the old one does not, the store goes on with the new one."""
+
+    async def use(store: MongoStore) -> None:
+        before = store._client
+        lost = mock.patch(
+            "xray_server.stores.mongo.store.Scanner.rows", side_effect=ServerSelectionTimeoutError("gone")
+        )
+        with lost, pytest.raises(StoreError) as caught:
+            await store.scan(PROJECT, Scan("runs"))
+        assert caught.value.code == "store_unreachable"
+        assert store._client is not before
+        assert await documents(store, "runs") == {}
+
+    with_stores(url, use)
 
 
 # --- the form ---------------------------------------------------------------------------------------------------

@@ -22,12 +22,9 @@ from pymongo.errors import BulkWriteError
 from xray_server.stores.base import Bucket, Rollup
 from xray_server.stores.encoding import pack, unpack
 from xray_server.stores.mongo.forms import Raw
+from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
 
 COLLECTION = "buckets"
-
-OVERTAKEN = frozenset({11000, 112})
-"""The codes of a duplicate key and of a write conflict: another writer was faster."""
-
 
 WRITE_ENDS_WITHIN_MS = 600_000
 """How long after its first mark a write may take to reach its stages; far beyond the deadline of an operation."""
@@ -46,19 +43,19 @@ async def end(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Buck
 
 async def _mark(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bucket], update: Raw) -> None:
     keys = sorted((_key(project, bucket) for bucket in buckets), key=lambda key: tuple(map(str, key.values())))
-    while keys:
+    for attempt in range(MAX_ATTEMPTS):
+        if not keys:
+            return
         try:
             await database[COLLECTION].bulk_write(
                 [UpdateOne({"_id": key}, update, upsert=True) for key in keys], ordered=False
             )
+            return
         except BulkWriteError as error:
             # Two writers that mark a new bucket at once: the one that came second tries again.
-            problems = error.details["writeErrors"]
-            if error.details["writeConcernErrors"] or any(problem["code"] not in OVERTAKEN for problem in problems):
-                raise
-            keys = [keys[problem["index"]] for problem in problems]
-        else:
-            return
+            keys = [keys[index] for index in overtaken(error)]
+        await pause(attempt)
+    raise contended(COLLECTION)
 
 
 async def dirty(

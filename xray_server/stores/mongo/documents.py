@@ -229,7 +229,6 @@ class StoreForm(Document):
 
     id: str  # type: ignore[assignment]  # as above
     version: int
-    more: dict[str, Any] | None = None
 
     class Settings:
         """Where it lies."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
 
 from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
@@ -110,6 +112,11 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def of_key_prefix(project: str, second: str) -> Raw:
+    """The filter for a project's documents by the index over ``_id``, whose second part has the given name."""
+    return {"_id": {"$gte": {"p": project, second: MinKey()}, "$lte": {"p": project, second: MaxKey()}}}
+
+
 # --- metadata ---------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +188,16 @@ def _decode_metrics(raw: Mapping[str, Any]) -> Document:
 def page_key(project: str, stage_id: str, number: Any) -> Raw:
     """The ``_id`` of a page."""
     return {"p": project, "s": stage_id, "n": number}
+
+
+def pages_of(project: str, stage_id: str, first: int = 0) -> Raw:
+    """The filter for the pages of a stage from one on, by the index over ``_id``."""
+    return {
+        "_id": {
+            "$gte": page_key(project, stage_id, first),
+            "$lte": page_key(project, stage_id, MaxKey()),
+        }
+    }
 
 
 def encode_page(project: str, page: CandidatePage) -> Raw:

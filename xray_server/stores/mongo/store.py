@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import Any, Literal
 
 import pymongo
 from beanie import init_beanie
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError, WaitQueueTimeoutError
 
 from xray.exceptions import StoreClosed, StoreError
 from xray_server.pages import PAGE_SIZE, CandidatePage
@@ -30,8 +32,8 @@ from xray_server.stores.encoding import unpack
 from xray_server.stores.mongo import buckets, checks, forms, upkeep
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
-from xray_server.stores.mongo.forms import CODEC, Raw
-from xray_server.stores.mongo.scans import Scanner, of_key_prefix, pages_of
+from xray_server.stores.mongo.forms import CODEC, Raw, of_key_prefix, pages_of
+from xray_server.stores.mongo.scans import Scanner
 from xray_server.stores.mongo.writes import write_batch
 
 FORM_VERSION = 1
@@ -79,6 +81,7 @@ class MongoStore(Store):
         except BaseException:
             await client.close()
             raise
+        self._replacing = asyncio.Lock()
         self._client = client
 
     async def _check_form(self, database: AsyncDatabase[Raw]) -> None:
@@ -107,31 +110,57 @@ class MongoStore(Store):
     def describe(self) -> dict[str, Any]:
         return {"kind": self.kind, "location": self._address.location}
 
-    def _database(self) -> AsyncDatabase[Raw]:
-        if self._client is None:
+    @asynccontextmanager
+    async def _asked_to(self, doing: Literal["read", "write"]) -> AsyncIterator[AsyncDatabase[Raw]]:
+        """The database, for one thing to be done with it, whose errors become ours."""
+        client = self._client
+        if client is None:
             raise StoreClosed("The store is not open.")
-        return self._client.get_database(self._address.database, codec_options=CODEC)
+        with self._address.errors(doing):
+            try:
+                yield client.get_database(self._address.database, codec_options=CODEC)
+            except (ServerSelectionTimeoutError, WaitQueueTimeoutError):
+                await self._replace(client)
+                raise
+
+    async def _replace(self, client: AsyncMongoClient[Raw]) -> None:
+        """Take a new client where that reaches the server and the old one does not.
+
+        After a server has crashed and come back several times, a client of PyMongo 4.20 may go on taking it for gone,
+        or its pool for full.
+        """
+        async with self._replacing:
+            if self._client is not client:
+                return
+            fresh = self._address.client()
+            try:
+                with pymongo.timeout(OPEN_TIMEOUT_S):
+                    await fresh.admin.command("ping")
+            except PyMongoError:
+                await fresh.close()
+                return
+            self._client = fresh
+            await client.close()
 
     # --- writing ------------------------------------------------------------------------------------------------
 
     async def write(self, project: str, batch: WriteBatch) -> None:
-        database = self._database()
-        with self._address.errors("write"):
+        async with self._asked_to("write") as database:
             await write_batch(database, project, batch)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
-        database = self._database()
-        with self._address.errors("read"):
+        async with self._asked_to("read") as database:
             return await Scanner(database, project, scan).rows()
 
     async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
         where = {**pages_of(project, stage_id, max(0, from_seq) // PAGE_SIZE), "_id.s": stage_id}
-        cursor = self._database()["pages"].find(where, sort=[("_id", 1)], batch_size=PAGES_PER_READ)
+        async with self._asked_to("read") as database:
+            cursor = database["pages"].find(where, sort=[("_id", 1)], batch_size=PAGES_PER_READ)
         async with cursor:
             while True:
-                with self._address.errors("read"):
+                async with self._asked_to("read"):
                     found = await cursor.to_list(PAGES_PER_READ)
                 for raw in found:
                     yield forms.decode_page(raw)
@@ -139,7 +168,6 @@ class MongoStore(Store):
                     return
 
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
-        database = self._database()
         group = {
             "_id": "$label",
             "runs": {"$sum": 1},
@@ -150,13 +178,12 @@ class MongoStore(Store):
             "environments": {"$addToSet": "$environment"},
         }
         steps: list[Raw] = [{"$match": {"_id.p": project}}, {"$group": group}]
-        with self._address.errors("read"):
+        async with self._asked_to("read") as database:
             found = [_summary(raw) async for raw in await database["runs"].aggregate(steps)]
         return sorted(found, key=_latest_first)
 
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
-        database = self._database()
-        with self._address.errors("read"):
+        async with self._asked_to("read") as database:
             cursor = database["declarations"].find(of_key_prefix(project, "t"), sort=[("_id", 1)])
             return {raw["_id"]["t"]: unpack(raw["metrics"]) async for raw in cursor}
 
@@ -165,59 +192,54 @@ class MongoStore(Store):
     async def dirty_buckets(
         self, project: str, *, limit: int, label: str | None = None, since: int | None = None, until: int | None = None
     ) -> Sequence[tuple[Bucket, int]]:
-        database = self._database()
-        with self._address.errors("read"):
+        async with self._asked_to("read") as database:
             return await buckets.dirty(database[buckets.COLLECTION], project, limit, label, since, until)
 
     async def keep_rollups(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
-        database = self._database()
-        with self._address.errors("write"):
+        async with self._asked_to("write") as database:
             await buckets.keep(database, project, rollups)
 
     async def rollups(
         self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
     ) -> Sequence[Rollup]:
-        database = self._database()
-        with self._address.errors("read"):
+        async with self._asked_to("read") as database:
             return await buckets.kept(database[buckets.COLLECTION], project, label, name, since, until)
 
     # --- keeping house ------------------------------------------------------------------------------------------
 
     async def projects(self) -> Sequence[str]:
-        database = self._database()
-        with self._address.errors("read"):
+        async with self._asked_to("read") as database:
             return await upkeep.projects(database)
 
     async def usage(self) -> Usage:
-        database = self._database()
-        with self._address.errors("read"):
+        async with self._asked_to("read") as database:
             return await upkeep.usage(database, self._freed)
 
     async def remove_candidates(
         self, project: str, *, before: int | None, limit: int, dry_run: bool = False
     ) -> Removed:
-        database = self._database()
         if dry_run:
-            with self._address.errors("read"), pymongo.timeout(LONG_TIMEOUT_S):
-                return await upkeep.removable_candidates(database, project, before)
-        with self._address.errors("write"):
+            async with self._asked_to("read") as database:
+                with pymongo.timeout(LONG_TIMEOUT_S):
+                    return await upkeep.removable_candidates(database, project, before)
+        async with self._asked_to("write") as database:
             return await upkeep.remove_candidates(database, project, before, limit, self._freed)
 
     async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
-        database = self._database()
         if dry_run:
-            with self._address.errors("read"), pymongo.timeout(LONG_TIMEOUT_S):
-                return await upkeep.removable_runs(database, project, before)
-        with self._address.errors("write"):
+            async with self._asked_to("read") as database:
+                with pymongo.timeout(LONG_TIMEOUT_S):
+                    return await upkeep.removable_runs(database, project, before)
+        async with self._asked_to("write") as database:
             return await upkeep.remove_runs(database, project, before, limit)
 
     async def reclaim(self) -> None:
         """Do nothing: MongoDB uses freed space again by itself, and what it takes is counted without it."""
-        self._database()
+        async with self._asked_to("read"):
+            pass
 
     async def check(self) -> Sequence[Finding]:
-        database = self._database()
-        with self._address.errors("read"):
+        async with self._asked_to("read") as database:
             return await checks.check(database)
 
 

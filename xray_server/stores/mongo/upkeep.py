@@ -21,8 +21,7 @@ from xray_server.rollups import HOUR_MS
 from xray_server.stores.base import Removed, Usage
 from xray_server.stores.mongo import buckets, forms
 from xray_server.stores.mongo.filters import Filter, any_of
-from xray_server.stores.mongo.forms import Raw
-from xray_server.stores.mongo.scans import pages_of
+from xray_server.stores.mongo.forms import Raw, pages_of
 
 AT_ONCE = 200
 """Runs, or stages, that are removed at once."""

@@ -9,7 +9,6 @@ changes is all that it takes. One document is written whole or not at all; of a 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,18 +27,13 @@ from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import merge_declarations, pack, unpack
 from xray_server.stores.mongo import buckets, forms
 from xray_server.stores.mongo.forms import CODEC, RUNS, STAGES, Form, Raw
+from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
 
 READ_AT_ONCE = 1000
 """Documents whose ids are asked for in one find."""
 
 MAX_DOCUMENT_BYTES = 16 * 2**20 - 2**17
 """What MongoDB takes, but for the names and all that is small."""
-
-MAX_ATTEMPTS = 200
-"""Rounds after which a writer that others keep overtaking gives up."""
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.1
-"""How long a writer that was overtaken waits at the most, before the second round and at the longest."""
 
 _as_json = msgspec.json.Encoder(order="deterministic").encode
 
@@ -193,13 +187,8 @@ async def merge(
             await announce(changes)
         waiting = await _write(collection, changes, unsettled)
         if waiting and not (expect_new and attempt == 0):
-            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempt, 10))
-            await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - it only keeps writers apart
-    raise StoreError(
-        f"Other writers kept changing the same documents of {collection.name}.",
-        code="contended",
-        hint="Send the batch again.",
-    )
+            await pause(attempt)
+    raise contended(collection.name)
 
 
 async def _read(collection: AsyncCollection[Raw], keys: Sequence[Raw]) -> dict[tuple[Any, ...], Raw]:
@@ -220,12 +209,9 @@ async def _write(
     try:
         result = await collection.bulk_write(operations, ordered=False)
     except BulkWriteError as error:
-        problems = error.details["writeErrors"]
-        if error.details["writeConcernErrors"] or any(problem["code"] not in buckets.OVERTAKEN for problem in problems):
-            raise
-        lost = {problem["index"] for problem in problems}
+        lost = overtaken(error)
         if int(error.details["nMatched"]) + sum(changes[index].before is not None for index in lost) == expected:
-            return [unsettled[index] for index in sorted(lost)]
+            return [unsettled[index] for index in lost]
         return unsettled
     # MongoDB says how many documents it found in the revision that was read, not which. Those that were written
     # settle in the next round, in which merging does not change them.
