@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -14,9 +14,11 @@ from xray.plugins import Plugins
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
 from xray_server.query.cursor import encode_cursor
+from xray_server.query.explain import explain
 from xray_server.query.fields import MetricCatalog
 from xray_server.query.parser import parse
 from xray_server.query.run import Coverage, answer
+from xray_server.query.selection import select
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
 
@@ -72,16 +74,23 @@ class Service:
             question: The JSON object, decoded.
 
         Returns:
-            ``rows``, ``cursor`` and ``coverage``, ready to be sent.
+            ``rows``, ``cursor`` and ``coverage``, ready to be sent; with ``explain`` no rows, and ``explanation``.
 
         Raises:
             QueryError: It is not of the query language.
             StoreError: The data could not be read.
         """
-        parsed = parse(question, await self.catalog())
+        catalog = await self.catalog()
+        parsed = parse(question, catalog)
+        if parsed.explain:
+            explanation = await explain(self.store, self.project, parsed)
+            return whole_list([]) | {"explanation": explanation.as_dict()}
         found = await answer(self.store, self.project, parsed)
+        rows: Iterable[Mapping[str, Any]] = found.rows
+        if parsed.fields is not None:
+            rows = (select(row, parsed.fields, parsed.returns) for row in rows)
         return {
-            "rows": [presented(row) for row in found.rows],
+            "rows": [presented(row) for row in rows],
             "cursor": None if found.next is None else encode_cursor(parsed, found.next),
             "coverage": found.coverage.as_dict(),
         }

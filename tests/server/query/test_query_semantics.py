@@ -8,8 +8,9 @@ import pytest
 
 from tests.judge import judge
 from xray_server.query import ast
-from xray_server.query.evaluate import compare_values, matches
+from xray_server.query.evaluate import matches
 from xray_server.query.fields import MetricCatalog
+from xray_server.query.ordering import compare_values
 from xray_server.query.parser import parse_condition
 
 CATALOG = MetricCatalog()
