@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
+from tests.mongodb import NO_SERVER, Databases, running
 from xray.runtime import runtime
 
 
@@ -18,10 +22,14 @@ class _Skips:
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
+        self.without_server = 0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.skipped and not hasattr(report, "wasxfail"):
-            self.reasons[report.nodeid] = str(report.longrepr)
+            if NO_SERVER in str(report.longrepr):
+                self.without_server += 1  # this machine could not have run it
+            else:
+                self.reasons[report.nodeid] = str(report.longrepr)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.reasons and session.exitstatus == pytest.ExitCode.OK:
@@ -30,6 +38,10 @@ class _Skips:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for test, reason in self.reasons.items():
             terminalreporter.write_line(f"--strict-skips: {test} was skipped: {reason}", red=True)
+        if self.without_server:
+            terminalreporter.write_line(
+                f"--strict-skips: {self.without_server} tests were skipped: {NO_SERVER}", yellow=True
+            )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,11 +52,28 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def fresh_runtime(monkeypatch: pytest.MonkeyPatch):
     """Each test begins with default settings and an empty buffer, whatever the environment says."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("XRAY_") and not name.startswith("XRAY_TEST_"):
             monkeypatch.delenv(name)
     runtime.reset()
     yield
     runtime.reset()
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A MongoDB server that the whole session shares."""
+    given = os.environ.get("XRAY_TEST_MONGODB_URI")
+    if given:
+        yield given
+        return
+    with running(tmp_path_factory.mktemp("mongodb")) as server:
+        yield server.uri
+
+
+@pytest.fixture
+def databases(mongodb_uri: str) -> Iterator[Databases]:
+    """Databases of a test's own, dropped at its end."""
+    given = Databases(mongodb_uri)
+    yield given
+    given.drop()
