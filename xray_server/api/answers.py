@@ -11,8 +11,11 @@ from fastapi import Depends, Request
 from xray.exceptions import PluginError, QueryError
 from xray.metrics import Metric
 from xray.plugins import Plugins
+from xray_server.api.suffixes import read_parameter
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
+from xray_server.query.aggregate import aggregate
+from xray_server.query.aggregate_parser import parse_aggregation
 from xray_server.query.cursor import encode_cursor
 from xray_server.query.explain import explain
 from xray_server.query.fields import MetricCatalog
@@ -95,8 +98,30 @@ class Service:
             "coverage": found.coverage.as_dict(),
         }
 
+    async def aggregate(self, asked: Any) -> dict[str, Any]:
+        """Work out an aggregation of the query language.
+
+        Args:
+            asked: The JSON object, decoded.
+
+        Returns:
+            ``rows``, a ``cursor`` that is always null, and ``coverage``, ready to be sent.
+
+        Raises:
+            QueryError: It is not of the query language, or has too many groups.
+            StoreError: The data could not be read.
+        """
+        aggregation = parse_aggregation(asked, await self.catalog())
+        found = await aggregate(self.store, self.project, aggregation)
+        return {"rows": found.rows, "cursor": None, "coverage": found.coverage.as_dict()}
+
     async def listing(
-        self, returns: str, conditions: Mapping[str, Any], limit: int, cursor: str | None
+        self,
+        returns: str,
+        conditions: Mapping[str, Any],
+        limit: int,
+        cursor: str | None,
+        suffixed: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Answer a list, which is a question in simpler clothes.
 
@@ -106,6 +131,7 @@ class Service:
                 is None do not count.
             limit: How many rows at most.
             cursor: Where the page before stopped.
+            suffixed: Parameters that name any field or metric, and an operator: ``fail_ratio__gt``.
 
         Raises:
             QueryError: A value is none that the parameter can have; ``path`` names the parameter.
@@ -119,11 +145,16 @@ class Service:
             if value is not None:
                 question.setdefault(part, {}).setdefault(name, {})[operator] = value
                 parameters[f"{part}.{name}.{operator}"] = parameter
+        catalog = await self.catalog() if suffixed else MetricCatalog()
+        for parameter, text in (suffixed or {}).items():
+            part, name, operator, value = read_parameter(returns, parameter, text, catalog)
+            question.setdefault(part, {}).setdefault(name, {})[operator] = value
+            parameters[f"{part}.{name}.{operator}"] = parameter
         try:
             return await self.ask(question)
         except QueryError as error:
             for path, parameter in parameters.items():
-                if error.path is not None and path.startswith(error.path):
+                if error.path is not None and (path.startswith(error.path) or error.path.startswith(path)):
                     error.path = parameter
                     break
             raise

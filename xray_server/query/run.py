@@ -104,7 +104,7 @@ async def answer(
     Raises:
         StoreError: The data could not be read.
     """
-    search = _Search(store, project, question, page_budget, document_budget, time.monotonic() + time_budget_s)
+    search = Search(store, project, question, page_budget, document_budget, time.monotonic() + time_budget_s)
     if question.returns == "runs":
         return await search.runs()
     if question.returns == "candidates":
@@ -121,8 +121,17 @@ class _Found:
     last: bool
 
 
-class _Search:
-    """One page of one question, on its way to an answer."""
+class Search:
+    """One page of one question, on its way to an answer.
+
+    Args:
+        store: The store, open.
+        project: The project.
+        question: The question.
+        page_budget: How many candidate pages to decompress.
+        document_budget: How many runs and stages to read, and candidate pages to pass over.
+        deadline: When to stop, by the monotonic clock.
+    """
 
     def __init__(
         self,
@@ -148,10 +157,37 @@ class _Search:
         self._run_holds: dict[str, bool] = {}
         self._rows: list[Document] = []
         self._scanned = 0
+        self.spent = False
+        """Whether the budget ended the search."""
+
+    async def each_stage(self) -> AsyncIterator[Document]:
+        """Every stage that the question asks about, until the budget is spent; then :attr:`spent` says so."""
+        async for found in self._scan_stages(self._question.after, MAX_BATCH):
+            if found.satisfied and await self._reader.has_match(found.row.document):
+                yield found.row.document
+            if self._is_spent() and not found.last:
+                self.spent = True
+                return
+
+    def coverage(self, matched: int, *, complete: bool) -> Coverage:
+        """What the search rests on so far.
+
+        Args:
+            matched: How many rows it has.
+            complete: Whether it came to its end.
+        """
+        return Coverage(
+            matched=matched,
+            scanned=self._scanned,
+            pages_opened=self._reader.opened,
+            without_all_candidates=self._reader.without_all,
+            complete=complete,
+        )
 
     # --- the three kinds of answers -----------------------------------------------------------------------------
 
     async def stages(self) -> Answer:
+        """A page of stages."""
         async for found in self._scan_stages(self._question.after, self._question.limit + 1):
             if found.satisfied and await self._reader.has_match(found.row.document):
                 self._rows.append(found.row.document)
@@ -161,6 +197,7 @@ class _Search:
         return self._answer(None)
 
     async def runs(self) -> Answer:
+        """A page of runs."""
         question = self._question
         by_stages = bool(question.stages) or question.stage != ast.EVERYTHING or question.candidate is not None
         after, size = question.after, question.limit + 1
@@ -191,6 +228,7 @@ class _Search:
             after, size = batch[-1].sort_values, size * 2
 
     async def candidates(self) -> Answer:
+        """A page of candidates."""
         after = self._question.after
         if after is not None:
             *stage_values, seq = after
@@ -360,13 +398,7 @@ class _Search:
         return None
 
     def _answer(self, next_: tuple[Any, ...] | None) -> Answer:
-        coverage = Coverage(
-            matched=len(self._rows),
-            scanned=self._scanned,
-            pages_opened=self._reader.opened,
-            without_all_candidates=self._reader.without_all,
-            complete=next_ is None or len(self._rows) == self._question.limit,
-        )
+        coverage = self.coverage(len(self._rows), complete=next_ is None or len(self._rows) == self._question.limit)
         return Answer(self._rows, next_, coverage)
 
 
