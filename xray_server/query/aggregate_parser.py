@@ -19,6 +19,13 @@ MAX_AGGREGATE_VALUES = 50
 MAX_ROWS = 10_000
 _DEFAULT_LIMIT = 1000
 
+_OTHER_NAMES = {
+    "$median": "The median is '$p50'.",
+    "$mean": "The mean is '$avg'.",
+    "$average": "The mean is '$avg'.",
+    "$p95": "There are $p50, $p90 and $p99.",
+}
+
 _KEYS = ("pipeline", "stage", "stages", "candidate", "group_by", "bucket", "values", "sort", "limit")
 
 
@@ -94,7 +101,9 @@ def _value(name: Any, given: Any, catalog: MetricCatalog) -> Value:
     ((operator, operand),) = given.items()
     inner = f"{path}.{show(operator)}"
     if operator not in OPERATORS:
-        hint = hint_for(operator, *OPERATORS) if isinstance(operator, str) else None
+        hint = None
+        if isinstance(operator, str):
+            hint = _OTHER_NAMES.get(operator) or hint_for(operator, *OPERATORS)
         raise QueryError(
             f"There is no figure '{show(operator)}'.",
             code="unknown_operator",
