@@ -24,6 +24,7 @@ from tests.server.helpers import (
     stage,
 )
 from xray_server.app import create_app
+from xray_server.query.run import answer
 from xray_server.settings import ServerSettings
 
 EVENTS = [
@@ -306,3 +307,52 @@ def test_mutated_questions_have_an_answer_or_an_error(tmp_path):
     asyncio.run(run())
     assert answered.count(200) > 50
     assert answered.count(422) > 300
+
+
+def test_many_heavy_questions_leave_the_service_alive(tmp_path):
+    """While fifty questions open every page of candidates, health is answered and events are stored."""
+
+    async def use(client):
+        many = [
+            stage(id=f"01890000-0000-7000-8000-0000000002{number:02d}", candidates=[row(n) for n in range(600)])
+            for number in range(40)
+        ]
+        assert (await client.post("/v1/ingest", json={"events": many})).status_code == 200
+        heavy = {"candidate": {"data.price": {"$regex": "never"}}, "return": "candidates"}
+        questions = [asyncio.create_task(client.post("/v1/query", json=heavy)) for _ in range(50)]
+        await asyncio.sleep(0)
+        assert (await client.get("/health")).json()["status"] == "ok"
+        late = run_start(run={"id": "01890000-0000-7000-8000-000000000300"})
+        assert (await client.post("/v1/ingest", json={"events": [late]})).json() == {"accepted": 1, "errors": []}
+        assert not all(question.done() for question in questions), "the questions were too easy"
+        for question in questions:
+            answer = (await question).json()
+            assert answer["rows"] == []
+            assert answer["coverage"]["pages_opened"] > 100
+
+    asking(tmp_path, use)
+
+
+def test_a_question_beyond_its_budget_is_cut_with_a_cursor_that_leads_on(tmp_path, monkeypatch):
+    """Each page of the answer says that it is not complete; together they are all of it."""
+    monkeypatch.setattr("xray_server.query.run.answer.__kwdefaults__", {**answer.__kwdefaults__, "page_budget": 2})
+
+    async def use(client):
+        many = [
+            stage(id=f"01890000-0000-7000-8000-0000000002{number:02d}", candidates=[row(n) for n in range(300)])
+            for number in range(5)
+        ]
+        assert (await client.post("/v1/ingest", json={"events": many})).status_code == 200
+        question = {"candidate": {"data.price": {"$in": [1, 298]}}, "return": "candidates", "cursor": None}
+        found, cut = [], 0
+        for _ in range(50):
+            page = (await client.post("/v1/query", json=question)).json()
+            found += page["rows"]
+            cut += not page["coverage"]["complete"]
+            question["cursor"] = page["cursor"]
+            if page["cursor"] is None:
+                break
+        assert len(found) == 6 * 1 + 5
+        assert cut >= 4
+
+    asking(tmp_path, use)

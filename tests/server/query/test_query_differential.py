@@ -21,6 +21,8 @@ from tests.server.query.random_filters import LABELS, STARTED, Maker, smaller
 from xray.exceptions import QueryError
 from xray.stage_types.base import Columns
 from xray_server.pages import paginate
+from xray_server.query import ast
+from xray_server.query.describe import describe_condition
 from xray_server.query.evaluate import compile_condition
 from xray_server.query.fields import MetricCatalog
 from xray_server.query.parser import parse, parse_condition
@@ -105,6 +107,47 @@ def test_the_evaluator_and_the_judge_agree(seed: int) -> None:
                 pytest.fail(f"{shrunk(filter_, document, lambda f, d: judge(f, d) is not evaluated(f, d))}")
         telling += 0 < sum(found) < len(found)
     assert telling > FILTERS / 4
+
+
+CORE = {ast.Compare, ast.In, ast.Exists}
+
+
+def each_test_of(condition: ast.Condition) -> Iterator[ast.Test]:
+    match condition:
+        case ast.And(conditions) | ast.Or(conditions):
+            for inner in conditions:
+                yield from each_test_of(inner)
+        case ast.Not(inner):
+            yield from each_test_of(inner)
+        case ast.Test():
+            yield condition
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_stores_are_asked_is_of_the_core_and_never_too_little(seed: int) -> None:
+    """A weakened condition holds wherever the condition does, negated or not; and it is not merely true everywhere."""
+    documents, filters = batch_of(seed)
+    narrowed = 0
+    for filter_ in filters:
+        parsed = parse_condition("pipeline", filter_, CATALOG)
+        for condition in (parsed, ast.Not(parsed)):
+            weaker = ast.weakened(condition)
+            assert {type(test.operator) for test in each_test_of(weaker)} <= CORE
+            holds, may_hold = compile_condition(condition), compile_condition(weaker)
+            for document in documents:
+                assert may_hold(document) or not holds(document), (filter_, document)
+            if weaker != condition:
+                narrowed += not all(map(may_hold, documents))
+    assert narrowed > FILTERS / 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_filter_can_be_said_in_english(seed: int) -> None:
+    """Whatever it holds; and different filters are mostly said differently."""
+    _, filters = batch_of(seed)
+    said = {describe_condition(parse_condition("pipeline", filter_, CATALOG)) for filter_ in filters}
+    assert all(text.strip() and "Test(" not in text for text in said)
+    assert len(said) > 0.9 * len({str(filter_) for filter_ in filters})
 
 
 @pytest.mark.parametrize("seed", SEEDS)
