@@ -4,6 +4,7 @@ Put ``@pipeline``, ``@entrypoint`` and one decorator per stage on the methods yo
 and can be asked about. Importing this package starts nothing and loads nothing of the service.
 """
 
+from xray import q
 from xray.blocks import run
 from xray.capture.policy import RunOutcome
 from xray.decorators import entrypoint, pipeline, stage
@@ -42,6 +43,7 @@ __all__ = [
     "note",
     "pipeline",
     "propagate",
+    "q",
     "ranking_stage",
     "raw_stage",
     "reject",

@@ -17,6 +17,7 @@ from xray.delivery.worker import split_event
 from xray.exceptions import ServiceError, ServiceUnreachable
 from xray.hand_built import Run
 from xray.html import Answer, RunView, StageView, answer, run_view
+from xray.results import Results
 from xray.settings import load_settings
 
 Json = dict[str, Any]
@@ -145,19 +146,31 @@ class Client:
         """
         return answer(self.get(f"/v1/stages/{quote(stage_id, safe='')}/candidates", filters), "candidates")
 
-    def query(self, question: Mapping[str, Any]) -> Answer:
+    def query(self, question: Mapping[str, Any]) -> Results:
         """Ask a question of the query language.
 
         Args:
-            question: The JSON object, for example ``{"stage": {"type": "filtering", "$failRatio": {"$gt": 0.9}}}``.
+            question: The JSON object, for example ``{"stage": {"type": "filtering", "$failRatio": {"$gt": 0.9}}}``,
+                or one that :mod:`xray.q` made.
 
         Returns:
-            ``rows``, the ``cursor`` to go on with (or None), and ``coverage``.
+            A dict with ``rows``, the ``cursor`` to go on with (or None) and ``coverage``; its ``all()`` gives the
+            rows of every page, its ``to_pandas()`` a data frame of them. With ``explain`` there is an
+            ``explanation`` in place of rows.
         """
-        # NaN is let through for the service to refuse, with the place where it stands.
-        body = json.dumps(dict(question)).encode()
-        found = self._call("POST", "/v1/query", body=body, headers={"Content-Type": "application/json"})
-        return answer(found, str(question.get("return", "stages")))
+        return Results(question, self._ask("/v1/query", question), lambda more: self._ask("/v1/query", more))
+
+    def aggregate(self, asked: Mapping[str, Any]) -> Answer:
+        """Work out figures over all stages that satisfy conditions.
+
+        Args:
+            asked: The JSON object: the conditions of a question, ``group_by``, ``bucket`` and ``values``, for example
+                ``{"group_by": ["pipeline.label"], "values": {"median": {"$p50": "$failRatio"}}}``.
+
+        Returns:
+            A row for each group: ``group``, ``bucket`` where one was asked for, and ``values``; and ``coverage``.
+        """
+        return Answer(self._ask("/v1/aggregate", asked))
 
     def send(self, run: Run, *, timeout_s: float | None = None) -> SendSummary:
         """Store a run that was built by hand, with its stages, before this returns.
@@ -212,6 +225,11 @@ class Client:
         if status == 422 and isinstance(found, dict) and isinstance(found.get("accepted"), int):
             return found
         return _read(status, data, self.server_url)
+
+    def _ask(self, path: str, asked: Mapping[str, Any]) -> Json:
+        # NaN is let through for the service to refuse, with the place where it stands.
+        body = json.dumps(dict(asked)).encode()
+        return self._call("POST", path, body=body, headers={"Content-Type": "application/json"})
 
     def _call(self, method: str, path: str, **request: Any) -> Json:
         status, data = self._request(method, path, **request)

@@ -113,6 +113,34 @@ def test_query_prints_a_table_and_json(service: Service):
     )
 
 
+def test_query_explains(service: Service):
+    """--explain says in English how the question is read, and does not ask it."""
+    said = xray_cli("query", '{"stage": {"type": "filtering"}}', "--explain", service=service).stdout
+    assert 'Stages whose type is "filtering", the latest first' in said
+    assert "Index:" in said
+    answer = json.loads(xray_cli("query", "{}", "--explain", "--json", service=service).stdout)
+    assert answer["explanation"]["question"].startswith("Stages, the latest first")
+    assert answer["rows"] == []
+
+
+def test_aggregate_prints_a_table_and_json(service: Service):
+    """A row a group; numbers as they are; nothing found is said."""
+    asked = (
+        '{"group_by": ["name"], "values": {"n": {"$count": {}}, "worst": {"$max": "$failRatio"}}, "sort": {"name": 1}}'
+    )
+    lines = [line.split() for line in xray_cli("aggregate", asked, service=service).stdout.splitlines()]
+    assert lines == [["name", "n", "worst"], ["judge", "2", "0.95"], ["search", "2"]]
+    answer = json.loads(xray_cli("aggregate", "-", "--json", service=service, stdin=asked).stdout)
+    assert answer["rows"][0] == {"group": {"name": "judge"}, "values": {"n": 2, "worst": 0.95}}
+    daily = xray_cli("aggregate", '{"bucket": "day"}', service=service).stdout
+    assert daily.split()[:2] == ["time", "count"]
+    nothing = xray_cli("aggregate", '{"stage": {"name": "none"}, "bucket": "day"}', service=service)
+    assert nothing.stdout.startswith("Nothing found.")
+    wrong = xray_cli("aggregate", '{"group_by": ["nmae"]}', service=service)
+    assert wrong.returncode == 1
+    assert "Did you mean 'name'?" in wrong.stderr
+
+
 def test_query_reads_a_file(service: Service, tmp_path: Path):
     """--file; a file that is not there is a clear error."""
     file = tmp_path / "question.json"
@@ -206,7 +234,19 @@ def test_serve_refuses_a_taken_port(service: Service):
 
 def test_help_and_version():
     """Every command explains itself."""
-    for command in ("serve", "runs", "show", "query", "demo", "version", "gc", "store", "export", "import"):
+    for command in (
+        "serve",
+        "runs",
+        "show",
+        "query",
+        "aggregate",
+        "demo",
+        "version",
+        "gc",
+        "store",
+        "export",
+        "import",
+    ):
         done = xray_cli(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout

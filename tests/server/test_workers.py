@@ -42,11 +42,11 @@ def with_workers(use, count=1):
 
 
 def children(process_id=None):
-    """The process's children that are still there, those that wait to be collected aside."""
+    """The process's workers that are still there, those that wait to be collected aside."""
     found = []
     for thread in Path(f"/proc/{process_id or os.getpid()}/task").iterdir():
         found += [int(child) for child in (thread / "children").read_text().split()]
-    return [child for child in found if Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in found if b"xray_server.workers" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def test_another_process_prepares_alike():
@@ -102,7 +102,7 @@ def test_a_process_that_dies_is_replaced_until_it_keeps_dying():
         workers._running[0].kill()
         assert await workers.prepare(BODY) is None
         assert await workers.prepare(BODY) is not None
-        workers._command = [sys.executable, "-c", "pass"]
+        workers._command = [sys.executable, "-c", "pass", "xray_server.workers"]
         workers._running[0].kill()
         for _ in range(MAX_FAILURES):
             assert await workers.prepare(BODY) is None

@@ -194,6 +194,9 @@ def query(
         int | None, typer.Option("--limit", "-n", min=1, max=1000, help="Overrides the question's limit.")
     ] = None,
     cursor: Cursor = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how the question is read and run, instead of asking it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a question.
@@ -201,13 +204,37 @@ def query(
     For example: xray query '{"stage": {"type": "filtering", "$failRatio": {"$gt": 0.9}}}'
     """
     asked = _parse_question(_question_text(question, file))
-    asked |= {name: value for name, value in (("limit", limit), ("cursor", cursor)) if value is not None}
+    given = (("limit", limit), ("cursor", cursor), ("explain", explain or None))
+    asked |= {name: value for name, value in given if value is not None}
     with Client(server) as client:
         answer = client.query(asked)
     if as_json:
         _print_json(answer)
+    elif "explanation" in answer:
+        views.print_explanation(out, answer["explanation"])
     else:
         views.print_answer(out, asked, answer)
+
+
+@app.command()
+def aggregate(
+    question: Annotated[
+        str | None, typer.Argument(help="The conditions and figures as a JSON object, or - for standard input.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read them from a file.")] = None,
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Work out figures over many stages, by group and by time.
+
+    For example: xray aggregate '{"group_by": ["name"], "bucket": "day", "values": {"median": {"$p50": "$failRatio"}}}'
+    """
+    with Client(server) as client:
+        answer = client.aggregate(_parse_question(_question_text(question, file)))
+    if as_json:
+        _print_json(answer)
+    else:
+        views.print_groups(out, answer)
 
 
 def _question_text(question: str | None, file: Path | None) -> str:

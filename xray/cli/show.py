@@ -118,6 +118,43 @@ def print_answer(console: Console, question: Document, answer: Document) -> None
     _print_more(console, answer)
 
 
+def print_explanation(console: Console, explanation: Document) -> None:
+    """How a question is read and run."""
+    console.print(_text(explanation["question"]), soft_wrap=True)
+    for number, step in enumerate(explanation["steps"], 1):
+        console.print(f"[dim]{number}.[/] {_text(step)}", soft_wrap=True)
+    known = {True: "an index serves it", False: "no index serves it", None: "not known"}[explanation["indexed"]]
+    console.print(f"[dim]Index:[/] {known}. {_text(explanation['plan'])}", soft_wrap=True)
+
+
+def print_groups(console: Console, answer: Document) -> None:
+    """A table of an aggregation's groups."""
+    rows: Sequence[Document] = answer["rows"]
+    if not rows:
+        console.print("Nothing found.")
+        return
+    first = rows[0]
+    names, figures_ = list(first["group"]), list(first["values"])
+    has_time = "bucket" in first
+    titles = [*(["time"] if has_time else []), *names, *figures_]
+    table = Table(*(_text(title) for title in titles), box=None, pad_edge=False)
+    for row in rows:
+        when = [_text(row.get("bucket"))] if has_time else []
+        numbers = (row["values"].get(name) for name in figures_)
+        table.add_row(
+            *when,
+            *(_text(row["group"].get(name)) for name in names),
+            *(
+                "" if number is None else f"{number:,}" if isinstance(number, int) else f"{number:.6g}"
+                for number in numbers
+            ),
+        )
+    console.print(table)
+    coverage = answer.get("coverage") or {}
+    if coverage.get("complete") is False:
+        console.print(f"[yellow]Only the latest {coverage['matched']:,} stages were read; ask about less.[/]")
+
+
 def _add_error(node: Tree, document: Document) -> None:
     line = error_line(document)
     if line:

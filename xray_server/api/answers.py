@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -11,13 +11,18 @@ from fastapi import Depends, Request
 from xray.exceptions import PluginError, QueryError
 from xray.metrics import Metric
 from xray.plugins import Plugins
+from xray_server.api.suffixes import read_parameter
 from xray_server.daemons.daemon import Daemon
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
+from xray_server.query.aggregate import aggregate
+from xray_server.query.aggregate_parser import parse_aggregation
 from xray_server.query.cursor import encode_cursor
+from xray_server.query.explain import explain
 from xray_server.query.fields import MetricCatalog
 from xray_server.query.parser import parse
 from xray_server.query.run import Coverage, answer
+from xray_server.query.selection import select
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
 from xray_server.workers import Workers
@@ -77,22 +82,51 @@ class Service:
             question: The JSON object, decoded.
 
         Returns:
-            ``rows``, ``cursor`` and ``coverage``, ready to be sent.
+            ``rows``, ``cursor`` and ``coverage``, ready to be sent; with ``explain`` no rows, and ``explanation``.
 
         Raises:
             QueryError: It is not of the query language.
             StoreError: The data could not be read.
         """
-        parsed = parse(question, await self.catalog())
+        catalog = await self.catalog()
+        parsed = parse(question, catalog)
+        if parsed.explain:
+            explanation = await explain(self.store, self.project, parsed)
+            return whole_list([]) | {"explanation": explanation.as_dict()}
         found = await answer(self.store, self.project, parsed)
+        rows: Iterable[Mapping[str, Any]] = found.rows
+        if parsed.fields is not None:
+            rows = (select(row, parsed.fields, parsed.returns) for row in rows)
         return {
-            "rows": [presented(row) for row in found.rows],
+            "rows": [presented(row) for row in rows],
             "cursor": None if found.next is None else encode_cursor(parsed, found.next),
             "coverage": found.coverage.as_dict(),
         }
 
+    async def aggregate(self, asked: Any) -> dict[str, Any]:
+        """Work out an aggregation of the query language.
+
+        Args:
+            asked: The JSON object, decoded.
+
+        Returns:
+            ``rows``, a ``cursor`` that is always null, and ``coverage``, ready to be sent.
+
+        Raises:
+            QueryError: It is not of the query language, or has too many groups.
+            StoreError: The data could not be read.
+        """
+        aggregation = parse_aggregation(asked, await self.catalog())
+        found = await aggregate(self.store, self.project, aggregation)
+        return {"rows": found.rows, "cursor": None, "coverage": found.coverage.as_dict()}
+
     async def listing(
-        self, returns: str, conditions: Mapping[str, Any], limit: int, cursor: str | None
+        self,
+        returns: str,
+        conditions: Mapping[str, Any],
+        limit: int,
+        cursor: str | None,
+        suffixed: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Answer a list, which is a question in simpler clothes.
 
@@ -102,6 +136,7 @@ class Service:
                 is None do not count.
             limit: How many rows at most.
             cursor: Where the page before stopped.
+            suffixed: Parameters that name any field or metric, and an operator: ``fail_ratio__gt``.
 
         Raises:
             QueryError: A value is none that the parameter can have; ``path`` names the parameter.
@@ -115,11 +150,16 @@ class Service:
             if value is not None:
                 question.setdefault(part, {}).setdefault(name, {})[operator] = value
                 parameters[f"{part}.{name}.{operator}"] = parameter
+        catalog = await self.catalog() if suffixed else MetricCatalog()
+        for parameter, text in (suffixed or {}).items():
+            part, name, operator, value = read_parameter(returns, parameter, text, catalog)
+            question.setdefault(part, {}).setdefault(name, {})[operator] = value
+            parameters[f"{part}.{name}.{operator}"] = parameter
         try:
             return await self.ask(question)
         except QueryError as error:
             for path, parameter in parameters.items():
-                if error.path is not None and path.startswith(error.path):
+                if error.path is not None and (path.startswith(error.path) or error.path.startswith(path)):
                     error.path = parameter
                     break
             raise

@@ -205,10 +205,34 @@ class Metrics(ListAnswer):
     rows: list[MetricModel]
 
 
+class ExplanationModel(BaseModel):
+    """How a question is read and run."""
+
+    question: str = Field(description="The question in English.")
+    steps: list[str] = Field(description="What is done, one after the other.")
+    indexed: bool | None = Field(description="Whether an index of the store serves it; null where that is not known.")
+    plan: str = Field(description="How the store finds the documents, in its own words.")
+
+
 class Rows(ListAnswer):
     """A page of runs, stages or candidates, as the question says."""
 
     rows: list[dict[str, Any]]
+    explanation: ExplanationModel | None = Field(None, description="In place of rows, where the question asks for it.")
+
+
+class GroupModel(BaseModel):
+    """The figures of one group."""
+
+    group: dict[str, Any] = Field(description="The values of the fields that it was grouped by.")
+    bucket: str | None = Field(None, description="When its time begins, with the offset of the zone.")
+    values: dict[str, float | None] = Field(description="The figures; null where there are no numbers.")
+
+
+class Groups(ListAnswer):
+    """The groups of an aggregation; all of them, or as many as the limit says."""
+
+    rows: list[GroupModel]
 
 
 class Health(BaseModel):
@@ -266,7 +290,25 @@ class TimeParameters(PageParameters):
         return self
 
 
-class RunParameters(TimeParameters):
+class Suffixed(TimeParameters):
+    """Parameters beside which any field or metric may be named, with an operator: ``fail_ratio__gt=0.9``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: Any) -> Any:
+        return values  # what they name is looked up where the metrics are known
+
+    def suffixed(self) -> dict[str, str]:
+        """The parameters that are not of the list itself."""
+        return {
+            name: value[-1] if isinstance(value, list) and value else str(value)
+            for name, value in (self.model_extra or {}).items()
+        }
+
+
+class RunParameters(Suffixed):
     """By what runs can be listed."""
 
     label: str | None = Field(None, description="The pipeline's label.")
@@ -276,7 +318,7 @@ class RunParameters(TimeParameters):
     environment: str | None = None
 
 
-class StageParameters(TimeParameters):
+class StageParameters(Suffixed):
     """By what stages can be listed."""
 
     run_id: str | None = Field(None, description="The run's id.")

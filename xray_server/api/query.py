@@ -1,4 +1,4 @@
-"""``POST /v1/query`` and ``GET /v1/metrics``: asking questions, and what they may name."""
+"""``POST /v1/query``, ``POST /v1/aggregate`` and ``GET /v1/metrics``: asking questions, and what they may name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from xray_server.api.answers import Here, whole_list
 from xray_server.api.bodies import read_body
-from xray_server.api.models import ErrorAnswer, Metrics, Parameters, Rows
+from xray_server.api.models import ErrorAnswer, Groups, Metrics, Parameters, Rows
 from xray_server.errors import json_response
 from xray_server.query.fields import camel
 
@@ -35,6 +35,35 @@ async def query(request: Request, service: Here) -> Response:
     limit = service.settings.max_question_bytes
     question = await read_body(request, max_bytes=limit, max_decompressed_bytes=limit)
     return json_response(await service.ask(question))
+
+
+_AGGREGATE_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The conditions of a question, and what to work out of the stages that satisfy them.",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {
+                    "stage": {"type": "filtering"},
+                    "group_by": ["pipeline.label"],
+                    "bucket": {"unit": "day", "timezone": "Europe/Berlin"},
+                    "values": {"stages": {"$count": {}}, "median": {"$p50": "$failRatio"}},
+                },
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/v1/aggregate", response_model=Groups, responses={422: {"model": ErrorAnswer}}, openapi_extra=_AGGREGATE_BODY
+)
+async def aggregate(request: Request, service: Here) -> Response:
+    """Work out counts, sums and percentiles over the stages that satisfy a question's conditions."""
+    limit = service.settings.max_question_bytes
+    asked = await read_body(request, max_bytes=limit, max_decompressed_bytes=limit)
+    return json_response(await service.aggregate(asked))
 
 
 @router.get("/v1/metrics", response_model=Metrics, responses={422: {"model": ErrorAnswer}})

@@ -30,14 +30,20 @@ async def pipelines(_: Annotated[Parameters, Query()], service: Here) -> Respons
 
 @router.get("/v1/runs", response_model=Runs)
 async def runs(parameters: Annotated[RunParameters, Query()], service: Here) -> Response:
-    """List runs, the latest first."""
+    """List runs, the latest first.
+
+    Beside these parameters any field or metric may be named, with an operator behind `__`: `duration_ms__gt=500`,
+    `name__in=a,b`, `metadata.team=ads`. The operators are eq, ne, gt, gte, lt, lte, in, nin, exists and regex.
+    """
     conditions: dict[str, Any] = {
         name: ("pipeline", name, "$eq", getattr(parameters, name))
         for name in ("label", "key", "status", "version", "environment")
     }
     conditions["since"] = ("pipeline", "started_at", "$gte", parameters.since)
     conditions["until"] = ("pipeline", "started_at", "$lt", parameters.until)
-    return json_response(await service.listing("runs", conditions, parameters.limit, parameters.cursor))
+    return json_response(
+        await service.listing("runs", conditions, parameters.limit, parameters.cursor, parameters.suffixed())
+    )
 
 
 @router.get("/v1/runs/{run_id}", response_model=RunWithStages, responses={404: {"model": ErrorAnswer}})

@@ -24,14 +24,20 @@ router = APIRouter(tags=["stages"], responses={422: {"model": ErrorAnswer}})
 
 @router.get("/v1/stages", response_model=Stages)
 async def stages(parameters: Annotated[StageParameters, Query()], service: Here) -> Response:
-    """List stages, the latest first."""
+    """List stages, the latest first.
+
+    Beside these parameters any field or metric may be named, with an operator behind `__`: `fail_ratio__gt=0.9`,
+    `name__in=a,b`, `metadata.team=ads`. The operators are eq, ne, gt, gte, lt, lte, in, nin, exists and regex.
+    """
     conditions: dict[str, Any] = {
         name: ("stage", name, "$eq", getattr(parameters, name)) for name in ("run_id", "type", "name")
     }
     conditions["label"] = ("pipeline", "label", "$eq", parameters.label)
     conditions["since"] = ("stage", "started_at", "$gte", parameters.since)
     conditions["until"] = ("stage", "started_at", "$lt", parameters.until)
-    return json_response(await service.listing("stages", conditions, parameters.limit, parameters.cursor))
+    return json_response(
+        await service.listing("stages", conditions, parameters.limit, parameters.cursor, parameters.suffixed())
+    )
 
 
 @router.get("/v1/stages/{stage_id}", response_model=StageModel, responses={404: {"model": ErrorAnswer}})

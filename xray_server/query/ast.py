@@ -2,6 +2,10 @@
 
 A condition is a tree of :class:`And`, :class:`Or`, :class:`Not` over :class:`Test`; a test applies one operator to
 one field or metric. Everything is immutable and compares by value.
+
+A store is asked in a core of the language: ``Test`` with :class:`Compare`, :class:`In` and :class:`Exists`. What goes
+beyond it (:class:`Special`) is decided by the evaluator; a :class:`Scan` has something weaker of the core in its place,
+so that a store never meets an operator that it does not know.
 """
 
 from __future__ import annotations
@@ -14,7 +18,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A path into a document, with MongoDB's meaning of dots: ``("data", "price")``."""
+    """A path into a document, with MongoDB's meaning of dots: ``("data", "price")``.
+
+    The empty path is the value itself: the element that a condition inside ``$elemMatch`` is about.
+    """
 
     path: tuple[str, ...]
 
@@ -60,6 +67,67 @@ class Exists:
     wanted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Special(Exists):
+    """An operator beyond the core; it holds only where something is there, so that it is a stricter ``$exists``."""
+
+    wanted: bool = field(default=True, init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Regex(Special):
+    """``$regex``: a text in which the pattern is found, in the syntax of RE2.
+
+    Args:
+        pattern: The pattern, known to be valid.
+        flags: Some of ``i`` (case does not matter), ``m`` (``^`` and ``$`` match at lines), ``s`` (``.`` matches line
+            ends), sorted.
+    """
+
+    pattern: str
+    flags: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mod(Special):
+    """``$mod``: a number whose whole part, divided, leaves the remainder; it has the sign of the number."""
+
+    divisor: int
+    remainder: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size(Special):
+    """``$size``: an array of so many elements."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Type(Special):
+    """``$type``: a value of one of the types, by MongoDB's names for those that JSON has.
+
+    Args:
+        names: Some of ``double``, ``string``, ``object``, ``array``, ``bool``, ``null``, ``int``, ``long``.
+    """
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ElemMatch(Special):
+    """``$elemMatch``: an array with one element that satisfies all of a condition.
+
+    Args:
+        condition: On one element: tests on its fields, or on itself (the empty path).
+        of: ``objects`` where the condition is a filter on elements that are objects (or arrays, by their indexes),
+            ``values`` where it is operators on any element.
+    """
+
+    condition: Condition
+    of: Literal["objects", "values"]
+
+
 Operator = Compare | In | Exists
 
 # --- conditions -------------------------------------------------------------------------------------------------
@@ -97,6 +165,70 @@ class Test:
 Condition = And | Or | Not | Test
 
 EVERYTHING = And()
+NOTHING = Or(())
+
+
+def weakened(condition: Condition) -> Condition:
+    """A condition of the core that holds wherever the given one does, and perhaps elsewhere.
+
+    Args:
+        condition: Any condition; it is returned as it is where nothing in it goes beyond the core.
+    """
+    return _within_core(condition, weaker=True)
+
+
+def _within_core(condition: Condition, *, weaker: bool) -> Condition:
+    match condition:
+        case And(conditions) | Or(conditions):
+            inner = tuple(_within_core(part, weaker=weaker) for part in conditions)
+            if all(one is other for one, other in zip(inner, conditions, strict=True)):
+                return condition
+            return And(inner) if isinstance(condition, And) else Or(inner)
+        case Not(negated):
+            kept = _within_core(negated, weaker=not weaker)
+            return condition if kept is negated else Not(kept)
+        case Test(reference, Special() as operator):
+            return _implied(reference, operator) if weaker else NOTHING
+    return condition
+
+
+def _implied(reference: Reference, operator: Special) -> Condition:
+    """What a store is asked in place of an operator beyond the core."""
+    there = Test(reference, Exists(wanted=True))
+    if isinstance(operator, Regex):
+        low, high = prefix_range(operator)
+        bounds = [Test(reference, Compare("gte", low))] if low else []
+        if high:
+            bounds.append(Test(reference, Compare("lt", high)))
+        return And(tuple(bounds)) if bounds else there
+    return there
+
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-:/@,;=~!%&'\"<>`#")
+
+
+def prefix_range(regex: Regex) -> tuple[str, str]:
+    """The texts between which all matches lie, where the pattern begins with an anchored literal; else empty ones.
+
+    Args:
+        regex: The pattern and its flags.
+
+    Returns:
+        The lowest possible match, and what is above every match; an empty text where there is no such bound.
+    """
+    pattern = regex.pattern
+    # An alternative could begin otherwise; with "i" and "m" other texts, and later places, match too.
+    if not pattern.startswith("^") or "|" in pattern or not set(regex.flags) <= {"s"}:
+        return "", ""
+    literal = ""
+    for character in pattern[1:]:
+        if character not in _PLAIN and character.isascii():
+            # What may repeat zero times is no part of the prefix.
+            literal = literal[:-1] if character in "*?{" else literal
+            break
+        literal += character
+    return (literal, literal[:-1] + chr(ord(literal[-1]) + 1)) if literal and literal.isascii() else (literal, "")
+
 
 # --- the question -----------------------------------------------------------------------------------------------
 
@@ -121,25 +253,33 @@ class Question:
         pipeline: The condition on the run.
         stage: The condition on a stage.
         candidate: What one candidate of that stage must satisfy, or None where no candidate is asked about.
+        stages: Conditions each of which some stage of the run must satisfy.
         returns: What the answer lists.
         sort: Keys over the documents that are returned (for candidates: over their stages), always ending in the id.
         limit: How many rows a page has.
         after: The sort values of the last row of the page before, or None for the first page; for candidates the
             last value is the place (``seq``) after which to go on in that stage.
+        fields: The paths that each row is reduced to, or None for whole rows.
+        explain: Whether to say how the question is read and run, instead of answering it.
     """
 
     pipeline: Condition = EVERYTHING
     stage: Condition = EVERYTHING
     candidate: Condition | None = None
+    stages: tuple[Condition, ...] = ()
     returns: Returns = "stages"
     sort: tuple[SortKey, ...] = ()
     limit: int = 50
     after: tuple[Any, ...] | None = None
+    fields: tuple[Reference, ...] | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What a store is asked for: documents of one collection that may satisfy the conditions, in order.
+
+    Its conditions are of the core: what goes beyond is weakened when it is made.
 
     Args:
         of: The collection.
@@ -158,3 +298,9 @@ class Scan:
     sort: tuple[SortKey, ...] = field(default=(SortKey(Field(("id",))),))
     after: tuple[Any, ...] | None = None
     limit: int = 100
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pipeline", weakened(self.pipeline))
+        object.__setattr__(self, "stage", weakened(self.stage))
+        if self.candidate is not None:
+            object.__setattr__(self, "candidate", weakened(self.candidate))

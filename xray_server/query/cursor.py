@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import msgspec
@@ -81,8 +81,21 @@ def decode_cursor(question: ast.Question, cursor: Any) -> tuple[Any, ...]:
 
 
 def _fingerprint(question: ast.Question) -> str:
-    asked = repr(replace(question, limit=0, after=None))
+    # What a page holds of each row, and how many rows, may change from page to page.
+    asked = _stable(replace(question, limit=0, after=None, fields=None, explain=False))
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
+def _stable(part: Any) -> str:
+    """What tells one question from another, the same in every process: sets have no order of their own."""
+    if isinstance(part, frozenset):
+        return repr(sorted(part))
+    if isinstance(part, tuple):
+        return f"({','.join(map(_stable, part))})"
+    if is_dataclass(part) and not isinstance(part, type):
+        inner = (_stable(getattr(part, field.name)) for field in fields(part))
+        return f"{type(part).__name__}({','.join(inner)})"
+    return repr(part)
 
 
 def _is_place(seq: _Scalar) -> bool:

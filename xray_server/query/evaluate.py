@@ -8,14 +8,20 @@ below an array, where elements that are no objects give nothing at all.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+from xray_server.json_rules import INT64_MAX, INT64_MIN
 from xray_server.query import ast
+from xray_server.query.ordering import compare_values, type_order
+from xray_server.query.regex import finder
 
 Predicate: TypeAlias = Callable[[Mapping[str, Any]], bool]
 _ValueTest: TypeAlias = Callable[[Any], bool]
+
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
 class _Missing:
@@ -53,6 +59,11 @@ def compile_condition(condition: ast.Condition) -> Predicate:
         case ast.Not(inner):
             holds = compile_condition(inner)
             return lambda document: not holds(document)
+        case ast.Test(reference, ast.Size() | ast.ElemMatch() as test):
+            # These are about an array itself, never about its elements one by one.
+            return _compile_reference(reference, compile_special(test), whole=True)
+        case ast.Test(reference, ast.Special() as test):
+            return _compile_reference(reference, compile_special(test))
         case ast.Test(reference, ast.Exists(wanted=False)):
             exists = _compile_reference(reference, _exists)
             return lambda document: not exists(document)
@@ -89,10 +100,11 @@ def _any_of(predicates: list[Predicate]) -> Predicate:
 # --- paths ------------------------------------------------------------------------------------------------------
 
 
-def _compile_reference(reference: ast.Reference, test: _ValueTest) -> Predicate:
+def _compile_reference(reference: ast.Reference, test: _ValueTest, *, whole: bool = False) -> Predicate:
+    at_end = test if whole else _at_end(test)
     if isinstance(reference, ast.Field):
-        return _compile_path(reference.path, test)
-    at_end = _at_end(test)
+        # Without a path the test is about the element of an array, which is not taken apart further.
+        return _compile_path(reference.path, test, at_end) if reference.path else test
     name, key = reference.name, reference.key
 
     def metric_holds(document: Mapping[str, Any]) -> bool:
@@ -105,11 +117,11 @@ def _compile_reference(reference: ast.Reference, test: _ValueTest) -> Predicate:
     return metric_holds
 
 
-def _compile_path(path: tuple[str, ...], test: _ValueTest) -> Predicate:
+def _compile_path(path: tuple[str, ...], test: _ValueTest, at_end: _ValueTest) -> Predicate:
     # From the last segment to the first: each step needs the two functions of the step behind it, and building them
     # once keeps this linear in the length of the path.
     *way, last = path
-    below_object = _member(last, _at_end(test))
+    below_object = _member(last, at_end)
     # What an index names is taken as it is: an array there does not count as its elements.
     below_array = _elements(last, below_object, test)
     missing = test(MISSING)
@@ -235,40 +247,68 @@ def _compile_order(op: str, value: Any) -> _ValueTest:
     return lambda found: found is not MISSING and type_order(found) == bracket and holds(found, value)
 
 
-# --- the order of values ----------------------------------------------------------------------------------------
-
-_TYPE_ORDER: dict[type, int] = {type(None): 0, int: 1, float: 1, str: 2, dict: 3, list: 4, bool: 5}
+# --- operators beyond the core ----------------------------------------------------------------------------------
 
 
-def type_order(value: Any) -> int:
-    """The place of a JSON value's type in MongoDB's order of types; integers and floats share one."""
-    return _TYPE_ORDER[type(value)]
+def compile_special(test: ast.Special) -> _ValueTest:
+    """A function that says whether one value satisfies an operator beyond the core.
 
-
-def compare_values(left: Any, right: Any) -> int:
-    """Compare two JSON values in MongoDB's order: negative, zero or positive.
-
-    Objects compare member by member in their order: by type, then by key, then by value; arrays element by element;
-    what ends first is less. Strings compare by code points, which is the order of their UTF-8 bytes.
+    Args:
+        test: The operator.
     """
-    by_type = type_order(left) - type_order(right)
-    if by_type:
-        return by_type
-    if isinstance(left, dict):
-        for (left_key, left_item), (right_key, right_item) in zip(left.items(), right.items(), strict=False):
-            by_item = type_order(left_item) - type_order(right_item)
-            by_item = by_item or _compare(left_key, right_key) or compare_values(left_item, right_item)
-            if by_item:
-                return by_item
-        return len(left) - len(right)
-    if isinstance(left, list):
-        for left_item, right_item in zip(left, right, strict=False):
-            by_item = compare_values(left_item, right_item)
-            if by_item:
-                return by_item
-        return len(left) - len(right)
-    return 0 if left is None else _compare(left, right)
+    match test:
+        case ast.Regex(pattern, flags):
+            return finder(pattern, flags)
+        case ast.Mod(divisor, remainder):
+            return _compile_mod(divisor, remainder)
+        case ast.Size(size):
+            return lambda found: type(found) is list and len(found) == size
+        case ast.Type(names):
+            return lambda found: found is not MISSING and type_name(found) in names
+        case ast.ElemMatch(condition, of):
+            return _compile_elem_match(compile_condition(condition), of)
+    raise TypeError(test)
 
 
-def _compare(left: Any, right: Any) -> int:
-    return int(left > right) - int(left < right)
+def _compile_mod(divisor: int, remainder: int) -> _ValueTest:
+    def holds(found: Any) -> bool:
+        if type(found) is not int:
+            if type(found) is not float or not math.isfinite(found):
+                return False
+            found = math.trunc(found)
+            if not INT64_MIN <= found <= INT64_MAX:
+                return False
+        left: int = abs(found) % abs(divisor)
+        return (-left if found < 0 else left) == remainder
+
+    return holds
+
+
+def _compile_elem_match(holds: _ValueTest, of: str) -> _ValueTest:
+    if of == "values":
+        return lambda found: type(found) is list and any(map(holds, found))
+
+    def object_holds(item: Any) -> bool:
+        if type(item) is list:
+            # An array counts as an object whose keys are its indexes.
+            item = {str(index): inner for index, inner in enumerate(item)}
+        return type(item) is dict and holds(item)
+
+    return lambda found: type(found) is list and any(map(object_holds, found))
+
+
+def type_name(value: Any) -> str:
+    """MongoDB's name of a JSON value's type; an integer is an ``int`` within 32 bits, beyond them a ``long``."""
+    if type(value) is int:
+        return "int" if INT32_MIN <= value <= INT32_MAX else "long"
+    return _TYPE_NAMES[type(value)]
+
+
+_TYPE_NAMES: dict[type, str] = {
+    type(None): "null",
+    bool: "bool",
+    float: "double",
+    str: "string",
+    list: "array",
+    dict: "object",
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -209,10 +209,7 @@ def resolve(part: Part, word: str, path: str, catalog: MetricCatalog) -> Named:
     if part == "stage" and word.startswith(("$", "metrics.")):
         return Named(catalog.resolve(word, path), "number")
     segments = word.split(".")
-    if len(segments) > MAX_SEGMENTS:
-        raise QueryError(f"A path has at most {MAX_SEGMENTS} segments.", code="too_large", path=path)
-    if "" in segments:
-        raise QueryError(f"'{show(word)}' has an empty segment.", path=path)
+    check_segments(segments, word, path)
     head = _ALIASES[part].get(segments[0], segments[0])
     kind = FIELDS[part].get(head)
     if kind is None and part == "candidate" and head in catalog.candidate_columns:
@@ -225,9 +222,26 @@ def resolve(part: Part, word: str, path: str, catalog: MetricCatalog) -> Named:
         return _pipeline_of_stage(segments, path)
     if len(segments) > 1 and kind != "json":
         raise QueryError(f"'{head}' is one value; it has nothing below it.", path=path, hint=f"Write {head}.")
+    return Named(ast.Field((head, *segments[1:])), kind, WORDS[part].get(head))
+
+
+def check_segments(segments: Sequence[str], word: str, path: str) -> None:
+    """Hold the segments of a path to what a path can have.
+
+    Args:
+        segments: The path in its parts.
+        word: The path as it was written.
+        path: Where it stands in the question.
+
+    Raises:
+        QueryError: They are too many, or one is empty or starts with ``$``.
+    """
+    if len(segments) > MAX_SEGMENTS:
+        raise QueryError(f"A path has at most {MAX_SEGMENTS} segments.", code="too_large", path=path)
+    if "" in segments:
+        raise QueryError(f"'{show(word)}' has an empty segment.", path=path)
     if any(segment.startswith("$") for segment in segments[1:]):
         raise QueryError(f"'{show(word)}' has a segment that starts with '$'.", path=path)
-    return Named(ast.Field((head, *segments[1:])), kind, WORDS[part].get(head))
 
 
 def kind_of(returns: ast.Returns, reference: ast.Reference) -> Kind:

@@ -13,7 +13,10 @@ COMPARISONS: dict[str, Literal["eq", "gt", "gte", "lt", "lte"]] = {
     "$lt": "lt",
     "$lte": "lte",
 }
-FIELD_OPERATORS = (*COMPARISONS, "$ne", "$in", "$nin", "$exists", "$not")
+FIELD_OPERATORS = (
+    *(*COMPARISONS, "$ne", "$in", "$nin", "$exists", "$type", "$not"),
+    *("$regex", "$options", "$mod", "$all", "$elemMatch", "$size"),
+)
 LOGICAL_OPERATORS = ("$and", "$or", "$nor")
 OPERATORS = FIELD_OPERATORS + LOGICAL_OPERATORS
 
@@ -23,8 +26,8 @@ EXTENDED_JSON = frozenset(
 )
 UNSUPPORTED = frozenset(
     {
-        *("$type", "$all", "$elemMatch", "$size", "$regex", "$options", "$mod", "$expr", "$jsonSchema", "$text"),
-        *("$search", "$vectorSearch", "$comment", "$rand", "$sampleRate", "$natural", "$slice", "$meta", "$literal"),
+        *("$expr", "$jsonSchema", "$text", "$search", "$vectorSearch", "$comment", "$rand", "$sampleRate", "$natural"),
+        *("$slice", "$meta", "$literal"),
         *("$geoWithin", "$geoIntersects", "$near", "$nearSphere", "$geometry", "$maxDistance", "$minDistance"),
         *("$within", "$center", "$centerSphere", "$box", "$polygon", "$uniqueDocs"),
         *("$bitsAllClear", "$bitsAllSet", "$bitsAnyClear", "$bitsAnySet", "$query", "$orderby", "$hint", "$explain"),

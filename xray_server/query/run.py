@@ -6,6 +6,7 @@ the same answer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,13 @@ from xray_server.query import ast
 from xray_server.query.candidates import CandidateReader
 from xray_server.query.evaluate import compile_condition
 from xray_server.query.narrowing import concerns_only_pipeline
+from xray_server.query.several import Needed, narrowest, rows_condition
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.stores.base import Row, Store
 
 PAGE_BUDGET = 2000
 DOCUMENT_BUDGET = 50_000
+TIME_BUDGET_S = 20.0
 MAX_BATCH = 500
 """Documents that are asked of the store at once, at the most."""
 
@@ -83,6 +86,7 @@ async def answer(
     *,
     page_budget: int = PAGE_BUDGET,
     document_budget: int = DOCUMENT_BUDGET,
+    time_budget_s: float = TIME_BUDGET_S,
 ) -> Answer:
     """Answer one page of a question.
 
@@ -95,11 +99,12 @@ async def answer(
         question: The question; its ``after`` says where to go on.
         page_budget: How many candidate pages to decompress.
         document_budget: How many runs and stages to read, and candidate pages to pass over.
+        time_budget_s: How long to search.
 
     Raises:
         StoreError: The data could not be read.
     """
-    search = _Search(store, project, question, page_budget, document_budget)
+    search = Search(store, project, question, page_budget, document_budget, time.monotonic() + time_budget_s)
     await search.note_removed()
     if question.returns == "runs":
         return await search.runs()
@@ -117,24 +122,68 @@ class _Found:
     last: bool
 
 
-class _Search:
-    """One page of one question, on its way to an answer."""
+class Search:
+    """One page of one question, on its way to an answer.
+
+    Args:
+        store: The store, open.
+        project: The project.
+        question: The question.
+        page_budget: How many candidate pages to decompress.
+        document_budget: How many runs and stages to read, and candidate pages to pass over.
+        deadline: When to stop, by the monotonic clock.
+    """
 
     def __init__(
-        self, store: Store, project: str, question: ast.Question, page_budget: int, document_budget: int
+        self,
+        store: Store,
+        project: str,
+        question: ast.Question,
+        page_budget: int,
+        document_budget: int,
+        deadline: float,
     ) -> None:
         self._store = store
         self._project = project
         self._question = question
         self._page_budget = page_budget
         self._document_budget = document_budget
+        self._deadline = deadline
         self._sort = question.sort or DEFAULT_SORT
         self._pipeline_holds = compile_condition(question.pipeline)
-        self._stage_holds = compile_condition(question.stage)
+        self._stage_holds = compile_condition(rows_condition(question))
+        self._one_holds = compile_condition(question.stage)
+        self._needed = Needed(question.stages)
         self._reader = CandidateReader(store, project, question.candidate)
         self._run_holds: dict[str, bool] = {}
         self._rows: list[Document] = []
         self._scanned = 0
+        self.spent = False
+        """Whether the budget ended the search."""
+
+    async def each_stage(self) -> AsyncIterator[Document]:
+        """Every stage that the question asks about, until the budget is spent; then :attr:`spent` says so."""
+        async for found in self._scan_stages(self._question.after, MAX_BATCH):
+            if found.satisfied and await self._reader.has_match(found.row.document):
+                yield found.row.document
+            if self._is_spent() and not found.last:
+                self.spent = True
+                return
+
+    def coverage(self, matched: int, *, complete: bool) -> Coverage:
+        """What the search rests on so far.
+
+        Args:
+            matched: How many rows it has.
+            complete: Whether it came to its end.
+        """
+        return Coverage(
+            matched=matched,
+            scanned=self._scanned,
+            pages_opened=self._reader.opened,
+            without_all_candidates=self._reader.without_all,
+            complete=complete,
+        )
 
     async def note_removed(self) -> None:
         """Count, on the first page, the stages whose candidates nobody can look at any more."""
@@ -144,6 +193,7 @@ class _Search:
     # --- the three kinds of answers -----------------------------------------------------------------------------
 
     async def stages(self) -> Answer:
+        """A page of stages."""
         async for found in self._scan_stages(self._question.after, self._question.limit + 1):
             if found.satisfied and await self._reader.has_match(found.row.document):
                 self._rows.append(found.row.document)
@@ -153,15 +203,16 @@ class _Search:
         return self._answer(None)
 
     async def runs(self) -> Answer:
+        """A page of runs."""
         question = self._question
-        by_stages = question.stage != ast.EVERYTHING or question.candidate is not None
+        by_stages = bool(question.stages) or question.stage != ast.EVERYTHING or question.candidate is not None
         after, size = question.after, question.limit + 1
         while True:
             size = min(size, _RUNS_AT_ONCE if by_stages else MAX_BATCH)
             scan = ast.Scan(
                 of="runs",
                 pipeline=question.pipeline,
-                stage=question.stage,
+                stage=narrowest(question),
                 candidate=question.candidate,
                 sort=self._sort,
                 after=after,
@@ -183,6 +234,7 @@ class _Search:
             after, size = batch[-1].sort_values, size * 2
 
     async def candidates(self) -> Answer:
+        """A page of candidates."""
         after = self._question.after
         if after is not None:
             *stage_values, seq = after
@@ -246,7 +298,7 @@ class _Search:
             scan = ast.Scan(
                 of="stages",
                 pipeline=question.pipeline,
-                stage=question.stage,
+                stage=rows_condition(question),
                 candidate=question.candidate,
                 sort=self._sort,
                 after=after,
@@ -262,55 +314,88 @@ class _Search:
 
     async def _satisfied(self, batch: Sequence[Row]) -> list[bool]:
         """Which stages of a batch satisfy the conditions on the stage and its run."""
-        if self._question.pipeline == ast.EVERYTHING:
-            return [self._stage_holds(row.document) for row in batch]
-        if concerns_only_pipeline(self._question.pipeline):
-            return [
-                self._stage_holds(row.document) and self._pipeline_holds(_pipeline_of(row.document)) for row in batch
-            ]
         of_stage = [self._stage_holds(row.document) for row in batch]
+        if concerns_only_pipeline(self._question.pipeline):
+            if self._question.pipeline != ast.EVERYTHING:
+                of_stage = [
+                    holds and self._pipeline_holds(_pipeline_of(row.document))
+                    for row, holds in zip(batch, of_stage, strict=True)
+                ]
+            if not self._question.stages:
+                return of_stage
         run_ids = dict.fromkeys(
             row.document["run_id"]
             for row, holds in zip(batch, of_stage, strict=True)
             if holds and row.document["run_id"] not in self._run_holds
         )
         if run_ids:
-            self._run_holds |= dict.fromkeys(run_ids, False)
-            for run in await self._scan(_by_id("runs", list(run_ids))):
-                self._run_holds[run.document["id"]] = self._pipeline_holds(run.document)
+            self._run_holds |= dict.fromkeys(run_ids, False) | await self._runs_hold(list(run_ids))
         return [holds and self._run_holds[row.document["run_id"]] for row, holds in zip(batch, of_stage, strict=True)]
 
-    async def _stages_of(self, run_ids: Sequence[str]) -> dict[str, list[Document]]:
-        """The stages of these runs that satisfy the stage's condition; of each only what is needed from here on."""
-        found: dict[str, list[Document]] = {}
+    async def _runs_hold(self, run_ids: list[str]) -> dict[str, bool]:
+        """Whether runs satisfy the conditions on the run, and some stage of each run each of ``stages``."""
+        if not concerns_only_pipeline(self._question.pipeline):
+            runs = await self._scan(_by_id("runs", run_ids))
+            run_ids = [run.document["id"] for run in runs if self._pipeline_holds(run.document)]
+        if not self._question.stages:
+            return dict.fromkeys(run_ids, True)
+        held = {run_id: self._needed.none() for run_id in run_ids}
+        async for stage in self._all_stages_of(run_ids, self._needed.condition):
+            if stage["run_id"] in held:
+                self._needed.note(held[stage["run_id"]], stage)
+        return {run_id: all(flags) for run_id, flags in held.items()}
+
+    async def _all_stages_of(
+        self, run_ids: Sequence[str], condition: ast.Condition, candidate: ast.Condition | None = None
+    ) -> AsyncIterator[Document]:
+        """Every stage of these runs that a store finds for a condition."""
         if not run_ids:
-            return found
-        question = self._question
+            return
         of_runs = ast.Test(ast.Field(("run_id",)), ast.In(tuple(run_ids)))
         after: tuple[Any, ...] | None = None
         while True:
             scan = ast.Scan(
-                of="stages",
-                stage=ast.And((of_runs, question.stage)),
-                candidate=question.candidate,
-                after=after,
-                limit=MAX_BATCH,
+                of="stages", stage=ast.And((of_runs, condition)), candidate=candidate, after=after, limit=MAX_BATCH
             )
             batch = await self._scan(scan)
-            wanted = set(run_ids)
-            for stage in (row.document for row in batch):
-                if stage["run_id"] in wanted and self._stage_holds(stage):
+            for row in batch:
+                yield row.document
+            if len(batch) < MAX_BATCH:
+                return
+            after = batch[-1].sort_values
+
+    async def _stages_of(self, run_ids: Sequence[str]) -> dict[str, list[Document]]:
+        """The stages of these runs that satisfy the stage's condition; of each only what is needed from here on.
+
+        A run that lacks a stage for one of the conditions under ``stages`` has none.
+        """
+        question = self._question
+        found: dict[str, list[Document]] = {}
+        held = {run_id: self._needed.none() for run_id in run_ids}
+        asks_one = question.stage != ast.EVERYTHING or question.candidate is not None
+        if asks_one:
+            async for stage in self._all_stages_of(run_ids, question.stage, question.candidate):
+                if stage["run_id"] in held and self._one_holds(stage):
                     needed = {name: stage.get(name) for name in ("id", "capture", "candidates_removed_at")}
                     found.setdefault(stage["run_id"], []).append(needed)
-            if len(batch) < MAX_BATCH:
-                return found
-            after = batch[-1].sort_values
+        if question.stages:
+            open_runs = list(found) if asks_one else list(run_ids)
+            async for stage in self._all_stages_of(open_runs, self._needed.condition):
+                if stage["run_id"] in held:
+                    self._needed.note(held[stage["run_id"]], stage)
+            complete = [run_id for run_id in open_runs if all(held[run_id])]
+            found = {run_id: found.get(run_id, [_NO_STAGE]) for run_id in complete}
+        return found
 
     # --- stopping -----------------------------------------------------------------------------------------------
 
     def _is_spent(self) -> bool:
         reader = self._reader
-        return reader.opened >= self._page_budget or self._scanned + reader.passed_over >= self._document_budget
+        return (
+            reader.opened >= self._page_budget
+            or self._scanned + reader.passed_over >= self._document_budget
+            or time.monotonic() >= self._deadline
+        )
 
     def _stop_after(self, position: tuple[Any, ...], *, last: bool) -> Answer | None:
         """The answer, where it ends with the document at this position."""
@@ -319,13 +404,7 @@ class _Search:
         return None
 
     def _answer(self, next_: tuple[Any, ...] | None) -> Answer:
-        coverage = Coverage(
-            matched=len(self._rows),
-            scanned=self._scanned,
-            pages_opened=self._reader.opened,
-            without_all_candidates=self._reader.without_all,
-            complete=next_ is None or len(self._rows) == self._question.limit,
-        )
+        coverage = self.coverage(len(self._rows), complete=next_ is None or len(self._rows) == self._question.limit)
         return Answer(self._rows, next_, coverage)
 
 

@@ -120,6 +120,7 @@ def questions(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "pipeline": draw(pipelines),
         "stage": draw(stage_filters),
+        "stages": draw(st.one_of(st.none(), st.none(), st.lists(stage_filters, min_size=1, max_size=3))),
         "candidate": draw(candidate_filters),
         "return": returns,
         "sort": draw(st.sampled_from(RUN_SORTS if returns == "runs" else STAGE_SORTS)),
@@ -132,6 +133,13 @@ def brute_force(store: MemoryStore, question: dict[str, Any], sort: tuple[ast.So
     runs = {run["id"]: run for run in store.documents["runs"]}
     asked = question["candidate"]
     found: list[Any] = []
+    several = question["stages"] or []
+    # With 'stages' alone, the stages of the answer are those for which one of its conditions holds.
+    of_row = {"$or": several} if several and not question["stage"] and asked is None else question["stage"]
+
+    def has_all(run_id: str) -> bool:
+        own = [stage for stage in store.documents["stages"] if stage["run_id"] == run_id]
+        return all(any(judge(each, stage) for stage in own) for each in several)
 
     def places(stage: dict[str, Any]) -> list[int]:
         rows = [row for page in store.all_pages[stage["id"]] for row in page.columns().rows()]
@@ -149,11 +157,14 @@ def brute_force(store: MemoryStore, question: dict[str, Any], sort: tuple[ast.So
         for run in ordered(store.documents["runs"]):
             own = [stage for stage in store.documents["stages"] if stage["run_id"] == run["id"]]
             none_asked = not question["stage"] and asked is None
-            if judge(question["pipeline"], run) and (none_asked or any(holds(stage) for stage in own)):
+            is_one = none_asked or any(holds(stage) for stage in own)
+            if judge(question["pipeline"], run) and is_one and has_all(run["id"]):
                 found.append(run["id"])
         return found
     for stage in ordered(store.documents["stages"]):
-        if not judge(question["pipeline"], runs[stage["run_id"]]) or not judge(question["stage"], stage):
+        if not judge(question["pipeline"], runs[stage["run_id"]]) or not judge(of_row, stage):
+            continue
+        if not has_all(stage["run_id"]):
             continue
         if question["return"] == "candidates":
             found += [(stage["id"], seq) for seq in places(stage)]
@@ -338,3 +349,55 @@ def test_what_follows_from_a_condition() -> None:
     assert not concerns_only_pipeline(
         parse_condition("pipeline", {"$nor": [{"label": "a"}, {"status": None}]}, CATALOG)
     )
+
+
+def test_time_is_a_budget_too() -> None:
+    """A search without time left still gets one step further each time, and comes to its end."""
+    store = one_stage(ROWS)
+    question: dict[str, Any] = {"candidate": {"own_column": 5}, "return": "candidates"}
+    seen, cursor = [], None
+    for _ in range(10):
+        parsed = parse(question | {"cursor": cursor}, CATALOG)
+        got = asyncio.run(answer(store, "default", parsed, time_budget_s=0))
+        seen.append((len(got.rows), got.coverage.pages_opened, got.coverage.complete))
+        if got.next is None:
+            break
+        cursor = encode_cursor(parsed, got.next)
+    assert seen == [(0, 1, False), (0, 1, False), (1, 1, False), (0, 0, True)]
+
+
+@pytest.mark.parametrize("sort", [{"started_at": -1}, {"name": 1}, {"metrics.fail_ratio": -1}])
+def test_what_comes_in_between_two_pages_neither_repeats_nor_hides_a_row(sort: dict[str, int]) -> None:
+    """Every stage that was there at the first page comes exactly once, wherever others are put in."""
+    stages = [
+        {"id": IDS[n], "run_id": IDS[90], "name": "st"[n % 2], "started_at": n % 3, "metrics": {"fail_ratio": n / 7}}
+        for n in range(9)
+    ]
+    store = MemoryStore([{"id": IDS[90]}], list(stages), {})
+    found: list[str] = []
+    cursor = None
+    for step in range(20):
+        parsed = parse({"sort": sort, "limit": 2, "cursor": cursor}, CATALOG)
+        got = asyncio.run(answer(store, "default", parsed))
+        found += [row["id"] for row in got.rows]
+        if got.next is None:
+            break
+        cursor = encode_cursor(parsed, got.next)
+        twin = {**stages[step % 9], "id": IDS[20 + step]}
+        store.documents["stages"].insert(0, twin)
+    assert len(found) == len(set(found))
+    assert {stage["id"] for stage in stages} <= set(found)
+
+
+def test_stages_of_several_conditions_are_those_that_satisfy_one() -> None:
+    """With 'stages' alone the answer has, of the runs that satisfy all of it, the stages that satisfy some of it."""
+    store = one_stage(ROWS)
+    other = {"id": IDS[2], "run_id": IDS[0], "name": "t", "type": "scoring"}
+    third = {"id": IDS[3], "run_id": IDS[0], "name": "u", "type": "raw"}
+    store.documents["stages"] += [other, third]
+    both = [{"type": "filtering"}, {"type": "scoring"}]
+    assert {row["name"] for row in ask(store, {"stages": both}).rows} == {"s", "t"}
+    assert [row["name"] for row in ask(store, {"stages": both, "stage": {"name": "u"}}).rows] == ["u"]
+    assert [row["id"] for row in ask(store, {"stages": both, "return": "runs"}).rows] == [IDS[0]]
+    assert ask(store, {"stages": [*both, {"type": "ranking"}]}).rows == []
+    assert ask(store, {"stages": [*both, {"type": "ranking"}], "return": "runs"}).rows == []

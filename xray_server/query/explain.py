@@ -1,0 +1,113 @@
+"""``explain: true``: how a question is read, how it will be run, and whether an index serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from xray_server.query import ast
+from xray_server.query.describe import describe
+from xray_server.query.run import DOCUMENT_BUDGET, PAGE_BUDGET, TIME_BUDGET_S
+from xray_server.query.several import narrowest, rows_condition
+from xray_server.query.sorting import DEFAULT_SORT
+from xray_server.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPlan:
+    """How a store would find the documents of a scan.
+
+    Args:
+        indexed: Whether an index leads to them; False where every document of the collection is looked at.
+        detail: The plan in the store's own words, for people.
+    """
+
+    indexed: bool
+    detail: str
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A store that can say how it would run a scan."""
+
+    async def explain(self, project: str, scan: ast.Scan) -> ScanPlan | None:
+        """How a scan would be run, without running it; None where that is not known.
+
+        Args:
+            project: The project.
+            scan: The collection, conditions, order and limit.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What ``explain: true`` answers.
+
+    Args:
+        question: The question in English.
+        steps: What is done, one after the other.
+        index: How the store finds the documents, or None where the store does not say.
+    """
+
+    question: str
+    steps: tuple[str, ...]
+    index: ScanPlan | None
+
+    def as_dict(self) -> dict[str, object]:
+        """The explanation as JSON."""
+        plan = self.index
+        return {
+            "question": self.question,
+            "steps": list(self.steps),
+            "indexed": None if plan is None else plan.indexed,
+            "plan": "not known" if plan is None else plan.detail,
+        }
+
+
+async def explain(store: Store, project: str, question: ast.Question) -> Explanation:
+    """Explain a question without answering it.
+
+    Args:
+        store: The store, open.
+        project: The project.
+        question: The parsed question.
+
+    Raises:
+        StoreError: The store could not be asked.
+    """
+    scan = _scan(question)
+    plan = await store.explain(project, scan) if isinstance(store, Explains) else None
+    return Explanation(describe(question), tuple(_steps(question, scan)), plan)
+
+
+def _scan(question: ast.Question) -> ast.Scan:
+    runs = question.returns == "runs"
+    return ast.Scan(
+        of="runs" if runs else "stages",
+        pipeline=question.pipeline,
+        stage=narrowest(question) if runs else rows_condition(question),
+        candidate=question.candidate,
+        sort=question.sort or DEFAULT_SORT,
+        after=question.after,
+        limit=question.limit + 1,
+    )
+
+
+def _steps(question: ast.Question, scan: ast.Scan) -> list[str]:
+    steps = [f"The store finds {scan.of} in order; of what it cannot decide it gives all that may fit."]
+    given = (question.pipeline, rows_condition(question), question.candidate, *question.stages)
+    if any(condition is not None and ast.weakened(condition) != condition for condition in given):
+        steps.append(
+            "Some operators are evaluated by the service alone ($regex, $elemMatch, $size, $type, $mod): an anchored "
+            "literal prefix, or that the field is there, is all that the store is asked of them."
+        )
+    steps.append("Each of them is checked against the whole question.")
+    if question.stages:
+        steps.append("For each run, its stages are looked up until every condition of 'stages' holds for one of them.")
+    if question.candidate is not None or question.returns == "candidates":
+        steps.append("The pages of candidates of each stage that remains are opened, but for those that cannot match.")
+    steps.append(
+        f"The search stops at {question.limit} rows, after {DOCUMENT_BUDGET:,} documents, {PAGE_BUDGET:,} opened pages "
+        f"or {TIME_BUDGET_S:g} seconds, with a cursor to go on."
+    )
+    return steps
