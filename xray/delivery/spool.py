@@ -135,7 +135,9 @@ class Spool:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, segment.size_bytes)
                 os.lseek(self._file, segment.size_bytes, os.SEEK_SET)
-            if not segment.records:
+            if segment.records:
+                self._close_active()  # the next try begins a file of its own
+            else:
                 self._drop_file(segment)
             raise
         segment.size_bytes += need
@@ -284,6 +286,10 @@ class Spool:
     def has_pending(self, *, own_only: bool = False) -> bool:
         """Whether there is anything to send."""
         return any((s.is_own or not own_only) and not s.is_unreadable for s in list(self._segments))
+
+    def paths(self) -> list[Path]:
+        """The segments that this process may send."""
+        return [segment.path for segment in list(self._segments)]
 
     def take_over(self) -> int:
         """Take the segments that ended processes left; how many there are."""
