@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xray.delivery.batch import Batch
 from xray.delivery.buffer import Buffer
+from xray.delivery.forks import importing
 from xray.delivery.notices import Notices
 from xray.delivery.retry import Breaker
 from xray.delivery.sender import Job, Sender
@@ -193,7 +194,8 @@ class Courier:
 
     def spool_held(self) -> None:
         """Write the batch that is held longest to the spool; what cannot be written stays in memory."""
-        from xray.delivery.segments import make_frame
+        with importing:
+            from xray.delivery.segments import make_frame
 
         batch = self.held.popleft()
         by_record: dict[int, list[dict[str, Any]]] = {}

@@ -36,6 +36,7 @@ class HttpTransport(Transport):
 
     def __init__(self, server_url: str, *, connect_timeout_s: float, request_timeout_s: float) -> None:
         # Imported here, on the worker's thread, so that importing xray stays light.
+
         import urllib3
 
         self._url = f"{server_url}/v1/ingest"

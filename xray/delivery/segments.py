@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from xray.delivery.forks import importing
+
 _HEAD = struct.Struct("<8sI")
 _HEAD_MAGIC = b"XRAYSPL1"
 _MAGIC = b"\xf5XR\xfa"
@@ -111,7 +113,8 @@ def _is_map(packed: msgspec.Raw) -> bool:
 @cache
 def _compression() -> tuple[Callable[[bytes], bytes], int]:
     try:
-        import zstandard
+        with importing:
+            import zstandard
     except ImportError:
         return (lambda payload: zlib.compress(payload, 1)), _ZLIB
     # A compressor belongs to one thread; to make one costs little next to what it does.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from xray.delivery.forks import importing
 from xray.delivery.transport import SendResult, Transport
 
 log = logging.getLogger("xray")
@@ -137,7 +138,8 @@ class Sender:
     def _do(self, job: Job) -> None:
         try:
             if self._transport is None:
-                self._transport = self._make_transport()
+                with importing:
+                    self._transport = self._make_transport()
             job.delivery = deliver(self._transport, job.events)
         except Exception as error:
             log.debug("X-Ray: there is no transport", exc_info=True)
