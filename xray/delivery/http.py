@@ -5,6 +5,7 @@ Bodies are compressed on their way to another machine.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import math
@@ -38,6 +39,8 @@ class HttpTransport(Transport):
         # Imported here, on the worker's thread, so that importing xray stays light.
 
         import urllib3
+
+        codecs.lookup("idna")  # what the first connection would import, see xray.delivery.forks
 
         self._url = f"{server_url}/v1/ingest"
         # To the same machine, compressing takes longer than sending.
