@@ -98,10 +98,10 @@ def run(*, quick: bool) -> list[Row]:
     few = 5 if quick else 1
     rows = []
     for size, calls, per_s in ((5000, 1000 // few, 100), (100, 10_000 // few, 1000)):
-        for name in ("up", "slow", "down"):
-            rows.append(measure(name, size, calls, per_s))
-        for name in ("up, spool-first", "down, spool-first"):
-            rows.append(measure(name, size, calls, per_s, durability="spool-first"))
+        rows += [measure(name, size, calls, per_s) for name in ("up", "slow", "down")]
+        rows += [
+            measure(f"{name}, spool-first", size, calls, per_s, durability="spool-first") for name in ("up", "down")
+        ]
     rows.append(measure("down, at full speed", 5000, 1000 // few, 0))
     rows.append(measure("up, at full speed", 5000, 1000 // few, 0))
     return rows
