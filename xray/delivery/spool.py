@@ -17,14 +17,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from xray.delivery.owners import ASIDE_SUFFIX, SEGMENT_SUFFIX, OwnerLock, new_owner, owner_of, take_lock
 from xray.delivery.segments import Frame, UnreadableError, make_head, read_head
 from xray.delivery.spool_files import (
     NOTHING_PENDING,
     Chunk,
     Segment,
+    append_to,
+    aside_line,
     count_records,
     files_in,
     has_files,
@@ -191,29 +191,19 @@ class Spool:
             reason: The reason that it is counted under.
             error: The error in words.
         """
-        line = {"at": round(wall_s(), 3), "reason": reason, "error": error}
-        try:
-            plain = msgspec.msgpack.decode(msgspec.msgpack.encode(event))
-            text = msgspec.json.encode({**line, "event": plain}) + b"\n"
-        except Exception:
-            text = msgspec.json.encode({**line, "event": None}) + b"\n"
+        line = aside_line(event, reason, error, wall_s())
         with self._lock:
-            if self._aside_bytes + len(text) > min(_ASIDE_BYTES, self._segment_bytes):
+            if self._aside_bytes + len(line) > min(_ASIDE_BYTES, self._segment_bytes):
                 return
             try:
-                self._make_room(len(text))
+                self._make_room(len(line))
                 self._own_folder()
-                path = self.folder / f"{self._owner}{ASIDE_SUFFIX}"
-                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                try:
-                    write_all(file, text)
-                finally:
-                    os.close(file)
+                append_to(self.folder / f"{self._owner}{ASIDE_SUFFIX}", line)
             except OSError:
                 log.debug("X-Ray: an event could not be set aside", exc_info=True)
                 return
-            self._aside_bytes += len(text)
-            self._total_bytes += len(text)
+            self._aside_bytes += len(line)
+            self._total_bytes += len(line)
 
     # --- the caps -----------------------------------------------------------------------------------------------
 

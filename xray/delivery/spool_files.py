@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from xray.delivery.owners import ASIDE_SUFFIX, SEGMENT_SUFFIX, OwnerLock, owner_of
 from xray.delivery.segments import events_in, frames, read_head
 
@@ -149,3 +151,33 @@ def count_records(path: Path) -> int:
             return sum(1 for _ in frames(file, offset, file.seek(0, os.SEEK_END), with_payload=False))
     except OSError:
         return 0
+
+
+def aside_line(event: dict[str, Any], reason: str, error: str, at_s: float) -> bytes:
+    """What is kept of an event that the service does not take: a line of JSON.
+
+    Args:
+        event: The event.
+        reason: The reason that it is counted under.
+        error: The error in words.
+        at_s: When, in seconds since 1970.
+    """
+    line = {"at": round(at_s, 3), "reason": reason, "error": error}
+    try:
+        plain = msgspec.msgpack.decode(msgspec.msgpack.encode(event))
+        return msgspec.json.encode({**line, "event": plain}) + b"\n"
+    except Exception:
+        return msgspec.json.encode({**line, "event": None}) + b"\n"
+
+
+def append_to(path: Path, data: bytes) -> None:
+    """Write at the end of a file that its owner alone may read.
+
+    Raises:
+        OSError: Not all of it could be written.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        write_all(file, data)
+    finally:
+        os.close(file)
