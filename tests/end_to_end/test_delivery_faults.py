@@ -20,6 +20,8 @@ import xray
 from tests.end_to_end.network import proxied, sink
 from tests.service import Service, all_rows, free_port, start_service
 from xray import ids
+from xray.delivery.http import HttpTransport
+from xray.delivery.transport import SendResult
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +139,24 @@ def test_a_network_that_fails_delays_and_loses_nothing(tmp_path: Path, mode: str
         check_balance()
         proxy.switch("open")
         check_all_stored(service, mode, 120)
+
+
+def test_a_request_whose_answer_never_ends_can_be_cut():
+    """An answer that comes byte by byte never lets a single wait run out; the transport lets go when it is told to."""
+    with sink() as service, proxied(int(service.url.rpartition(":")[2])) as proxy:
+        proxy.mode = "slow"
+        transport = HttpTransport(proxy.url, connect_timeout_s=5.0, request_timeout_s=60.0)
+        results: list[SendResult] = []
+        thread = threading.Thread(target=lambda: results.append(transport.send([{"type": "run.start", "id": "a"}])))
+        thread.start()
+        time.sleep(0.5)
+        assert thread.is_alive()
+        transport.abort()
+        thread.join(10)
+        assert [result.outcome for result in results] == ["retry"]
+        proxy.switch("open")
+        assert transport.send([{"type": "run.start", "id": "a"}]).outcome == "stored"
+        transport.close()
 
 
 @pytest.mark.parametrize("statuses", [(429,), (500, 502), (503,), (429, 500, 503, 408)])

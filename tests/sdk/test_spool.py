@@ -189,6 +189,32 @@ def test_a_file_that_is_none_of_ours_is_left_alone(tmp_path: Path):
     assert (tmp_path / "notes.seg").read_text() == "mine"
 
 
+def test_a_write_that_fails_half_way_leaves_the_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What was written of the records that do not count as written is cut off: the next process finds no damage."""
+    real = spool_module.write_all
+    spool = make_spool(tmp_path)
+    write(spool, 1, 2)
+
+    def half(file: int, data: bytes) -> None:
+        real(file, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spool_module, "write_all", half)
+    with pytest.raises(OSError, match="No space left"):
+        write(spool, 3)
+    monkeypatch.undo()
+    write(spool, 4)
+    spool.close()
+    later = make_spool(tmp_path)
+    assert later.take_over() == 2
+    found, damaged = [], 0
+    while (chunk := later.next_chunk(1 << 20, 10)) is not None:
+        found += [int(e["id"]) for events in chunk.records for e in events]
+        damaged += chunk.damaged
+        later.settle(chunk)
+    assert (found, damaged) == ([1, 2, 4], 0)
+
+
 # --- caps ---------------------------------------------------------------------------------------------------------
 
 
