@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -49,12 +51,22 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Skips(), "strict-skips")
 
 
+@pytest.fixture(scope="session")
+def spools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests' spools lie: a folder each, made when something is written."""
+    return tmp_path_factory.mktemp("spools")
+
+
+_numbers = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def fresh_runtime(monkeypatch: pytest.MonkeyPatch):
-    """Each test begins with default settings and an empty buffer, whatever the environment says."""
+def fresh_runtime(monkeypatch: pytest.MonkeyPatch, spools: Path):
+    """Each test begins with default settings, an empty buffer and a spool of its own, whatever the environment says."""
     for name in list(os.environ):
         if name.startswith("XRAY_") and not name.startswith("XRAY_TEST_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XRAY_SPOOL_DIR", str(spools / str(next(_numbers))))
     runtime.reset()
     yield
     runtime.reset()

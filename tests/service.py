@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from xray.client import Client
 
@@ -43,3 +45,23 @@ def start_service(folder: Path, *arguments: str, store: str | None = None, **env
         process.terminate()
         process.wait(20)
         process.stdout.close()
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def all_rows(service: Service, **question: Any) -> list[dict[str, Any]]:
+    """Every row that answers a question."""
+    rows: list[dict[str, Any]] = []
+    cursor = None
+    with service.client() as client:
+        while True:
+            page = client.query({**question, "limit": 1000, "cursor": cursor})
+            rows += page["rows"]
+            cursor = page["cursor"]
+            if cursor is None:
+                return rows

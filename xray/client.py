@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 import urllib3
 
-from xray.delivery.worker import split_event
+from xray.delivery.batch import split_event
 from xray.exceptions import ServiceError, ServiceUnreachable
 from xray.hand_built import Run
 from xray.html import Answer, RunView, StageView, answer, run_view

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import logging
-import os
 import threading
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from xray.capture.limits import Limits
 from xray.capture.policy import Policy
+from xray.delivery.life_cycle import LifeCycle
+from xray.delivery.stats import Record, Stats
 from xray.delivery.transport import Transport
-from xray.delivery.worker import Record, Stats, Worker
+from xray.delivery.worker import Worker
 from xray.exceptions import XRayError
 from xray.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from xray.delivery.spool import Spool
 
 log = logging.getLogger("xray")
 
@@ -45,7 +50,7 @@ class Runtime:
         self._failures: Counter[str] = Counter()
         self._sampled_out = 0
         self._policy: Policy | None = None
-        self._hooked = False
+        self._life = LifeCycle(self._at_exit, self._after_fork)
         state.enabled = load_settings()[0].enabled
 
     @property
@@ -135,6 +140,8 @@ class Runtime:
         settings = self.settings
         with self._lock:
             if self._worker is None:
+                # A transport of the user's own may go anywhere: what others left in the spool is not for it.
+                has_spool = self._transport is None and settings.spool_dir.lower() != "off"
                 self._worker = Worker(
                     self._make_transport,
                     where=settings.server_url,
@@ -142,12 +149,11 @@ class Runtime:
                     max_bytes=settings.buffer_bytes,
                     batch_bytes=settings.batch_bytes,
                     flush_interval_s=settings.flush_interval_s,
+                    request_timeout_s=settings.connect_timeout_s + settings.request_timeout_s,
+                    make_spool=spool_maker(settings) if has_spool else None,
+                    spool_first=settings.durability == "spool-first",
                 )
-                if not self._hooked:
-                    self._hooked = True
-                    atexit.register(self._at_exit)
-                    if hasattr(os, "register_at_fork"):
-                        os.register_at_fork(after_in_child=self._after_fork)
+                self._life.hook(with_sigterm=settings.handle_sigterm)
             return self._worker
 
     def _make_transport(self) -> Transport:
@@ -169,8 +175,33 @@ class Runtime:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        if self._worker is not None:
-            self._worker.after_fork()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.forget()
+
+
+def spool_maker(settings: Settings) -> Callable[[Callable[[str, int], None]], Spool]:
+    """What makes a process's spool.
+
+    Args:
+        settings: The settings in force.
+    """
+    from xray.delivery.spool import Spool
+    from xray.delivery.spool_files import destination_of
+
+    # Where the process is now; it may go elsewhere later.
+    folder = Path(settings.spool_dir).expanduser().absolute()
+
+    def make(on_lost: Callable[[str, int], None]) -> Spool:
+        return Spool(
+            folder,
+            destination=destination_of(settings.server_url),
+            max_bytes=settings.spool_max_bytes,
+            max_age_s=settings.spool_max_age_s,
+            on_lost=on_lost,
+        )
+
+    return make
 
 
 def _policy_of(settings: Settings) -> Policy:

@@ -44,6 +44,13 @@ def _share(text: str) -> float:
     return number
 
 
+def _durability(text: str) -> str:
+    word = text.strip().lower()
+    if word not in ("memory", "spool-first"):
+        raise ValueError("write memory or spool-first")
+    return word
+
+
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("write an address that begins with http:// or https://")
@@ -92,6 +99,26 @@ SETTINGS = (
     Setting(
         "shutdown_timeout_s", "XRAY_SHUTDOWN_TIMEOUT_S", 5.0, _seconds, "s",
         "How long the interpreter's exit waits for what is still to be sent.",
+    ),
+    Setting(
+        "spool_dir", "XRAY_SPOOL_DIR", ".xray_spool", str, "",
+        "The folder where records wait on disk that cannot be sent; 'off' for none.",
+    ),
+    Setting(
+        "spool_max_bytes", "XRAY_SPOOL_MAX_BYTES", 1 << 30, _positive_int, "bytes",
+        "What the spool may take on disk, all processes together; beyond that the oldest goes and is counted.",
+    ),
+    Setting(
+        "spool_max_age_s", "XRAY_SPOOL_MAX_AGE_S", 7 * 86_400.0, _seconds, "s",
+        "How long records may wait in the spool; what is older goes and is counted.",
+    ),
+    Setting(
+        "durability", "XRAY_DURABILITY", "memory", _durability, "",
+        "memory, or spool-first: each record is on disk, redacted, before the call that recorded it returns.",
+    ),
+    Setting(
+        "handle_sigterm", "XRAY_HANDLE_SIGTERM", True, _flag, "",
+        "Whether SIGTERM, where it would end the process at once, first sends or spools what is left.",
     ),
     Setting(
         "hold_bytes", "XRAY_HOLD_BYTES", 8 << 20, _positive_int, "bytes",
@@ -143,6 +170,11 @@ class Settings:
     connect_timeout_s: float
     request_timeout_s: float
     shutdown_timeout_s: float
+    spool_dir: str
+    spool_max_bytes: int
+    spool_max_age_s: float
+    durability: str
+    handle_sigterm: bool
     hold_bytes: int
     max_candidates: int
     max_value_bytes: int

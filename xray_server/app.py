@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from xray.exceptions import ConfigurationError
 from xray.plugins import Plugins, installed
 from xray_server import errors
-from xray_server.api import health, ingest, query, runs, stages
+from xray_server.api import health, ingest, query, runs, stages, wire
 from xray_server.api.answers import Service
 from xray_server.daemons.daemon import running
 from xray_server.daemons.refresher import Refresher
@@ -88,7 +88,7 @@ def create_app(
     )
     app.state.service = service
     errors.install(app)
-    for resource in (ingest, query, runs, stages, health):
+    for resource in (ingest, wire, query, runs, stages, health):
         app.include_router(resource.router)
     return app
 

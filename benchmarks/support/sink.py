@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # one packet for headers and body; two of them would wait for each other's acknowledgement
     disable_nagle_algorithm = True
     counts = Counts()
+    delay_s = 0.0
 
     def do_GET(self) -> None:
         self._answer(json.dumps(self.counts.report()).encode())
@@ -103,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"{}")
 
     def do_POST(self) -> None:
+        time.sleep(self.delay_s)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         encoding = self.headers.get("Content-Encoding", "")
         if encoding == "zstd":
@@ -128,11 +131,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Sink:
-    """The process, as the benchmark sees it; use it as a context manager."""
+    """The process, as the benchmark sees it; use it as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        port: Where it listens; 0 takes a free one.
+        delay_s: How long it takes over each request.
+    """
+
+    def __init__(self, port: int = 0, delay_s: float = 0.0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, str(port), str(delay_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
         port = self._process.stdout.readline().strip()
@@ -164,7 +175,8 @@ class Sink:
 
 
 def main() -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    port, _Handler.delay_s = int(sys.argv[1]), float(sys.argv[2])
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)

@@ -22,10 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xray
+from xray.delivery.batch import split_event
 from xray.delivery.http import HttpTransport, read_answer
 from xray.delivery.memory import MemoryTransport
 from xray.delivery.transport import SendResult, Transport
-from xray.delivery.worker import Worker, split_event
+from xray.delivery.worker import Worker
 from xray.testing import TransportContract
 
 
@@ -73,7 +74,7 @@ def make_worker(transport: Transport, **limits: Any) -> Worker:
 
 def check_balance(worker: Worker) -> None:
     stats = worker.stats()
-    assert stats.recorded == stats.acknowledged + stats.buffered + sum(stats.dropped.values())
+    assert stats.recorded == stats.acknowledged + stats.buffered + stats.spooled + sum(stats.dropped.values())
 
 
 def test_everything_arrives_once_in_order():
@@ -293,7 +294,8 @@ def test_nothing_listening_is_a_retry_not_an_exception():
         (413, {"error": {"message": "too large"}}, "too_large"),
         (429, {}, "retry"),
         (503, "", "retry"),
-        (401, {}, "refused"),
+        (401, {}, "denied"),
+        (403, {}, "denied"),
         (404, [], "refused"),
     ],
 )

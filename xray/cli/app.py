@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from xray.cli import show as views
+from xray.cli import spool as spool_commands
 from xray.cli import upkeep
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
@@ -300,6 +301,9 @@ def settings(as_json: Annotated[bool, typer.Option("--json", help="Print them as
         _print_json(found)
     else:
         print_settings(out, found)
+
+
+app.add_typer(spool_commands.app, name="spool")
 
 
 @app.command()

@@ -5,8 +5,14 @@ Bodies are compressed on their way to another machine.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import gzip
+import math
+import socket
+import time
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,22 +32,30 @@ class HttpTransport(Transport):
     Args:
         server_url: The service's address.
         connect_timeout_s: Deadline of connecting.
-        request_timeout_s: Deadline of each wait for the service while a request is under way.
+        request_timeout_s: Deadline of sending a request, and of each wait for the service while it is under way.
     """
 
     def __init__(self, server_url: str, *, connect_timeout_s: float, request_timeout_s: float) -> None:
         # Imported here, on the worker's thread, so that importing xray stays light.
+
         import urllib3
+
+        codecs.lookup("idna")  # what the first connection would import, see xray.delivery.forks
 
         self._url = f"{server_url}/v1/ingest"
         # To the same machine, compressing takes longer than sending.
         self._compresses = urlsplit(server_url).hostname not in _LOOPBACK
+        self._live: socket.socket | None = None
         self._pool = urllib3.PoolManager(
             num_pools=1,
             maxsize=1,
             retries=False,
             timeout=urllib3.Timeout(connect=connect_timeout_s, read=request_timeout_s),
         )
+        self._pool.pool_classes_by_scheme = {
+            scheme: self._pool_class(pool, request_timeout_s)
+            for scheme, pool in self._pool.pool_classes_by_scheme.items()
+        }
         self._encode = msgspec.msgpack.Encoder().encode_into
         self._buffer = bytearray()
         self._errors = urllib3.exceptions.HTTPError
@@ -67,6 +81,35 @@ class HttpTransport(Transport):
     def close(self) -> None:
         """Close the connection."""
         self._pool.clear()
+        self._live = None
+
+    def abort(self) -> None:
+        """Cut the connection: an answer that comes byte by byte never lets a single wait run out."""
+        live = self._live
+        if live is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(live, socket.SHUT_RDWR)
+
+    def _pool_class(self, base: Any, request_timeout_s: float) -> Any:
+        return type("Pool", (base,), {"ConnectionCls": self._connection_class(base.ConnectionCls, request_timeout_s)})
+
+    def _connection_class(self, base: Any, request_timeout_s: float) -> Any:
+        transport = self
+
+        class Connection(base):  # type: ignore[misc]
+            """A connection whose socket can be cut, and that may take as long to send as to answer."""
+
+            def connect(self) -> None:
+                super().connect()
+                transport._live = self.sock
+
+            def request(self, *args: Any, **kwargs: Any) -> None:
+                if self.is_closed:
+                    self.connect()
+                self.timeout = request_timeout_s  # what remains until here is the deadline of connecting
+                super().request(*args, **kwargs)
+
+        return Connection
 
 
 def read_answer(status: int, body: bytes, retry_after: str | None) -> SendResult:
@@ -94,14 +137,22 @@ def read_answer(status: int, body: bytes, retry_after: str | None) -> SendResult
         return SendResult("too_large", {}, reason)
     if status in (408, 425, 429) or status >= 500:
         return SendResult("retry", {}, reason, _seconds(retry_after))
+    if status in (401, 403, 407):
+        return SendResult("denied", {}, reason, _seconds(retry_after))
     return SendResult("refused", {}, reason)
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return max(0.0, float(retry_after)) if retry_after is not None else None
-    except ValueError:
+    if retry_after is None:
         return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _compress(body: bytes | bytearray) -> tuple[bytes, str]:

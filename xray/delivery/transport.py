@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Outcome = Literal["stored", "retry", "too_large", "refused"]
+Outcome = Literal["stored", "retry", "denied", "too_large", "refused", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,9 @@ class SendResult:
 
     Args:
         outcome: ``stored``: durable, but for the events in ``rejected``; ``retry``: nothing is known to be stored,
-            and sending the same batch again may succeed; ``too_large``: smaller batches may succeed; ``refused``:
-            sending it again cannot succeed.
+            and sending the same batch again may succeed; ``denied``: it may once the other side lets this sender in;
+            ``too_large``: smaller batches may succeed; ``refused``: sending it again cannot succeed; ``broken``:
+            something in it, or the transport, is broken, and smaller batches tell what.
         rejected: Place in the batch → why the service does not take that event.
         reason: Why the batch was not stored, for logs and statistics.
         retry_after_s: How long to wait before the next try, where the other side said so.
@@ -38,7 +39,7 @@ class Transport(ABC):
     **Ownership.** The events are the transport's to read during the call, not to keep or change.
 
     **Errors.** ``send`` does not raise for anything that happens on the way: it says so in the result. An exception
-    is taken for a defect and treated as ``refused``.
+    is taken for a defect, of an event as long as there are several, and treated as ``broken``.
 
     **Deadlines.** Each call returns within a bounded time, whatever the other side does.
     """
@@ -54,3 +55,6 @@ class Transport(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of connections. ``send`` may be called again afterwards and then opens new ones."""
+
+    def abort(self) -> None:  # noqa: B027 - a transport that always returns in time needs none
+        """Make a ``send`` under way return soon; called from another thread when it has outlasted its deadline."""

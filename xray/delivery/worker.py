@@ -1,87 +1,54 @@
-"""The buffer and its worker: records wait in memory, one background thread turns them into events and sends them.
+"""The worker: one background thread that takes records from the buffer and has them sent, or writes them to the spool.
 
-The caller's thread only appends to a deque under a lock that is never held during I/O or encoding. Everything is
-bounded: the buffer in records and bytes, the wait of ``flush`` by its deadline. What does not fit, or cannot be
-sent, is counted by reason.
+It never waits for the network itself (the sender does), so that a network that is stuck cannot keep what is recorded
+from the disk. Nothing is lost uncounted: what cannot be sent goes to the spool, what fits nowhere is counted by reason.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import dataclasses
 import logging
-import os
-import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import msgspec
+from xray.delivery.batch import events_of
+from xray.delivery.buffer import NEVER, Buffer
+from xray.delivery.courier import Courier
+from xray.delivery.notices import Notices
+from xray.delivery.stats import Record, Stats
+from xray.delivery.transport import Transport
 
-from xray.delivery.transport import SendResult, Transport
+if TYPE_CHECKING:
+    from xray.delivery.spool import Spool
 
 log = logging.getLogger("xray")
 
-_MAX_RETRY_WAIT_S = 30.0
-_MAX_EVENT_BYTES = 4 << 20
-_MAX_BATCH_RECORDS = 500
+_SPOOL_AFTER_S = 1.0
+"""How long records wait for a request that is under way before they go to the spool."""
+_LOOK_AROUND_EVERY_S = 30.0
+"""How often to look for what ended processes left."""
+_SHARE_FOR_THE_NETWORK = 0.5
+"""Of the time that the process's end may take, where there is a spool: the rest is for writing to it."""
 
-
-class Record(Protocol):
-    """What waits in the buffer: it knows its weight and can be made into an event on the worker's thread."""
-
-    @property
-    def size_bytes(self) -> int:
-        """What it weighs."""
-        ...
-
-    def event(self) -> dict[str, Any]:
-        """The event of the wire schema."""
-        ...
-
-    def release(self) -> None:
-        """The worker is done with the record and its event."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stats:
-    """Exact counts of records since the process (or a fork of it) began.
-
-    ``recorded = acknowledged + buffered + sum(dropped.values())`` at any moment.
-
-    Args:
-        recorded: Runs' starts and ends and stages that were recorded.
-        acknowledged: Those that the service says are durably stored.
-        buffered: Those that wait or are on their way.
-        buffered_bytes: What they weigh.
-        dropped: Reason → how many were lost.
-        failures: Name of a step of X-Ray → how often it failed; the user's code was not affected.
-        sampled_out: Records of runs that were held for ``keep_if`` and then not kept; not among ``recorded``.
-    """
-
-    recorded: int
-    acknowledged: int
-    buffered: int
-    buffered_bytes: int
-    dropped: dict[str, int]
-    failures: dict[str, int]
-    sampled_out: int = 0
+_Step = Callable[[], object]
 
 
 class Worker:
-    """Owns the buffer and the thread that empties it.
+    """Owns the buffer, and the thread that empties it.
 
     Args:
-        make_transport: Makes the transport; called on the worker's thread, at the first batch.
+        make_transport: Makes the transport; called at the first batch, not on the caller's thread.
         where: Where batches go, for the warning when they cannot.
         max_records: Records that may wait.
         max_bytes: What waiting records may weigh.
         batch_bytes: Snapshots that go into one request.
         flush_interval_s: How long a record waits for company at most.
+        request_timeout_s: How long a request may take altogether; what it carried is then to be sent anew.
+        make_spool: Makes the spool, told what to call where records in it are lost; None for no spool.
+        spool_first: Whether records are on disk before the call that recorded them returns.
     """
 
     def __init__(
@@ -93,56 +60,71 @@ class Worker:
         max_bytes: int,
         batch_bytes: int,
         flush_interval_s: float,
+        request_timeout_s: float = 32.0,
+        make_spool: Callable[[Callable[[str, int], None]], Spool] | None = None,
+        spool_first: bool = False,
     ) -> None:
-        self._make_transport = make_transport
-        self._where = where
-        self._max_records = max_records
         self._max_bytes = max_bytes
         self._batch_bytes = batch_bytes
         self._flush_interval_s = flush_interval_s
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._condition = threading.Condition(self._lock)
-        self._waiting: collections.deque[Record] = collections.deque()
-        self._bytes = 0
-        self._in_flight = 0
-        self._recorded = 0
-        self._acknowledged = 0
-        self._dropped: Counter[str] = Counter()
+        self._request_timeout_s = request_timeout_s
+        self._spool_first = spool_first and make_spool is not None
+        buffer = self._buffer = Buffer(max_records, max_bytes, self._wake)
+        spool = self._spool = None if make_spool is None else make_spool(self._lost_in_spool)
+        notices = Notices(where, max_bytes, None if spool is None else spool.folder)
+        self._courier = Courier(buffer, spool, make_transport, notices, batch_bytes)
+        self._work = self._courier.work
+        self._thread: threading.Thread | None = None
+        self._linger_until: float | None = None
+        self._spools_turn = False
+        self._look_around_at = 0.0
         self._lost_before_flush = 0
         self._flushing = 0
-        self._stopping = False
-        self._abandoned = False
-        self._thread: threading.Thread | None = None
-        self._transport: Transport | None = None
-        self._failed_tries = 0
-        self._said: set[str] = set()
+        self._network_until = 0.0
+        self.submit: Callable[[Record], bool] = self._submit_spool_first if self._spool_first else buffer.submit
+        """Take a record; False, counted, where there is no room."""
 
-    def after_fork(self) -> None:
-        """In a forked child: the parent sends what it recorded, the child begins with nothing."""
-        self._reset()
+    def forget(self) -> None:
+        """In a forked child: the parent sends what it recorded; the child makes a worker of its own."""
+        if self._spool is not None:
+            self._spool.forget()
 
     # --- the caller's side --------------------------------------------------------------------------------------
 
-    def submit(self, record: Record) -> bool:
-        """Take a record; False, counted, where there is no room."""
-        size = record.size_bytes
-        with self._lock:  # the condition's own, without the condition's detours
-            waiting = self._waiting
-            self._recorded += 1
-            if self._stopping or len(waiting) >= self._max_records or self._bytes + size > self._max_bytes:
-                self._dropped["after_shutdown" if self._stopping else "buffer_full"] += 1
-                return False
-            waiting.append(record)
-            self._bytes += size
-            if len(waiting) == 1 or self._bytes >= self._batch_bytes:
-                if self._thread is None or not self._thread.is_alive():
-                    self._start()
-                else:
-                    self._condition.notify_all()
+    def _wake(self) -> None:
+        """There is something to look at; called under the lock."""
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+        else:
+            self._work.notify_all()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="xray-worker", daemon=True)
+        with contextlib.suppress(RuntimeError):  # the interpreter ends; stop() does the work
+            thread.start()
+            self._thread = thread
+
+    def _submit_spool_first(self, record: Record) -> bool:
+        """Write a record to the spool, redacted, before this returns; into the buffer where that fails."""
+        from xray.delivery.segments import make_frame
+
+        spool, buffer = self._spool, self._buffer
+        assert spool is not None
+        if buffer.is_closed or not spool.may_write(time.monotonic()):
+            return buffer.submit(record)
+        try:
+            spool.append([make_frame(events_of(record))], buffer.taken_in())
+        except Exception:
+            log.debug("X-Ray: a record could not be spooled", exc_info=True)
+            return buffer.submit(record)
+        with contextlib.suppress(Exception):
+            record.release()
+        with buffer.lock:
+            buffer.recorded += 1
+            buffer.spooled += 1
+            if self._linger_until is None:
+                self._linger_until = time.monotonic() + self._flush_interval_s
+                self._wake()
         return True
 
     def flush(self, timeout_s: float) -> bool:
@@ -155,239 +137,206 @@ class Worker:
             Whether every record since the last flush was durably stored.
         """
         deadline = time.monotonic() + timeout_s
-        with self._condition:
-            target = self._recorded
-            self._flushing += 1
-            self._condition.notify_all()
+        buffer, courier = self._buffer, self._courier
+        with buffer.lock:
+            target = buffer.taken_in()
+            self._hurry(1)
             try:
-                while self._settled() < target:
+                while courier.first_unsettled() < target:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         return False
-                    self._condition.wait(left)
-                lost = self._dropped.total()
+                    buffer.changed.wait(left)
+                lost = buffer.dropped.total()
                 whole = lost == self._lost_before_flush
                 self._lost_before_flush = lost
                 return whole
             finally:
-                self._flushing -= 1
+                self._hurry(-1)
+
+    def _hurry(self, more: int) -> None:
+        self._flushing += more
+        self._courier.is_hurried = self._flushing > 0
+        if more > 0:
+            self._courier.breaker.hurry()
+            self._work.notify_all()
 
     def stop(self, timeout_s: float) -> None:
-        """Send what is left, once more where the service was not reachable, and end the thread.
+        """Send what is left, or write it to the spool, and end the thread.
 
         Args:
-            timeout_s: How long to wait at most; what is not sent by then is counted as lost.
+            timeout_s: How long to wait at most; with a spool half of it for the network, and the whole for the disk
+                after that. What is neither sent nor spooled by then is counted as lost.
         """
-        with self._condition:
-            self._stopping = True
+        buffer, spool = self._buffer, self._spool
+        with buffer.lock:
+            buffer.is_closed = True
+            self._network_until = time.monotonic() + timeout_s * (1 if spool is None else _SHARE_FOR_THE_NETWORK)
             thread = self._thread
-            self._condition.notify_all()
+            self._work.notify_all()
         if thread is not None and thread.is_alive():
-            thread.join(timeout_s)
-        with self._condition:
-            left = len(self._waiting) + self._in_flight
-            self._abandoned = True
-            if left:
-                self._dropped["shutdown"] += left
-                self._waiting.clear()
-                self._in_flight = 0
-                self._bytes = 0
-            self._condition.notify_all()
+            thread.join(timeout_s if spool is None else timeout_s * (1 + _SHARE_FOR_THE_NETWORK))
+        elif buffer.waiting or self._courier.out:
+            self._run()  # no thread could be started
+        with buffer.lock:
+            self._courier.is_abandoned = True
+            buffer.give_up("shutdown")
+        if spool is not None and (thread is None or not thread.is_alive()):
+            spool.close()
 
     def stats(self) -> Stats:
         """The counts at this moment."""
-        with self._condition:
+        buffer = self._buffer
+        with buffer.lock:
             return Stats(
-                recorded=self._recorded,
-                acknowledged=self._acknowledged,
-                buffered=len(self._waiting) + self._in_flight,
-                buffered_bytes=self._bytes,
-                dropped=dict(self._dropped),
+                recorded=buffer.recorded,
+                acknowledged=buffer.acknowledged,
+                buffered=len(buffer.waiting) + buffer.under_way,
+                buffered_bytes=buffer.bytes,
+                dropped=dict(buffer.dropped),
                 failures={},
+                spooled=buffer.spooled,
+                sent=buffer.sent,
+                from_others={} if self._spool is None else dict(self._spool.from_others),
             )
 
-    def _settled(self) -> int:
-        return self._acknowledged + self._dropped.total()
+    def _lost_in_spool(self, reason: str, records: int) -> None:
+        with self._buffer.lock:
+            self._buffer.settle_spooled(0, Counter({reason: records}))
 
     # --- the worker's side --------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="xray-worker", daemon=True)
-        self._thread.start()
-
     def _run(self) -> None:
+        courier = self._courier
+        courier.sender.start()
         while True:
-            records = self._next_batch()
-            if records is None:
+            with self._work:
+                step = self._next_step()
+            if step is None:
                 break
-            weight = sum(record.size_bytes for record in records)
-            count = len(records)
             try:
-                lost = self._deliver(records)
-            except Exception as error:
-                log.debug("X-Ray: a batch failed", exc_info=True)
-                lost = Counter({f"internal_error: {type(error).__name__}": count})
-            # Tidied up before anybody is told: whoever waited for the flush has the interpreter for itself.
-            _release(records)
-            del records
-            self._settle(lost, count - lost.total(), weight)
-        if self._transport is not None:
-            self._transport.close()
-
-    def _next_batch(self) -> list[Record] | None:
-        """Wait for records; give as many as go into one request, or None when it is time to end."""
-        with self._condition:
-            while not self._waiting:
-                if self._stopping:
-                    return None
-                self._condition.wait()
-            deadline = time.monotonic() + self._flush_interval_s
-            while not (self._stopping or self._flushing or self._bytes >= self._batch_bytes):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    break
-                self._condition.wait(left)
-            batch: list[Record] = []
-            weight = 0
-            while self._waiting and len(batch) < _MAX_BATCH_RECORDS:
-                weight += self._waiting[0].size_bytes
-                if batch and weight > self._batch_bytes:
-                    break
-                batch.append(self._waiting.popleft())
-            # The weight stays counted until the batch is settled: it is still in memory.
-            self._in_flight = len(batch)
-            return batch
-
-    def _deliver(self, records: Sequence[Record]) -> Counter[str]:
-        """Send a batch; how many of the records were lost, by reason."""
-        if self._transport is None:
-            self._transport = self._make_transport()
-        events: list[dict[str, Any]] = []
-        owner: list[int] = []
-        broken = 0
-        for place, record in enumerate(records):
-            try:
-                event = record.event()
-                # A record weighs about what its event does; only a heavy one is worth measuring.
-                heavy = record.size_bytes > _MAX_EVENT_BYTES // 2
-                parts = split_event(event, _MAX_EVENT_BYTES) if heavy else [event]
+                step()
             except Exception:
-                log.debug("X-Ray: a record could not be made into an event", exc_info=True)
-                broken += 1
+                log.debug("X-Ray: a step of the worker failed", exc_info=True)
+                courier.lose_broken()
+        courier.sender.end()
+        if self._spool is not None:
+            self._spool.close()
+
+    def _next_step(self) -> _Step | None:
+        """Wait until there is something to do, and say what; None when it is time to end. Called under the lock."""
+        courier, buffer = self._courier, self._buffer
+        while True:
+            now = time.monotonic()
+            job = courier.job
+            if job is not None and job.delivery is not None:
+                return courier.settle_job
+            if job is not None and now >= job.began + self._request_timeout_s:
+                return courier.give_up_job
+            if buffer.is_closed:
+                step, until = self._last_step(now)
+                if until is None:
+                    return step
+                self._work.wait(max(0.0, until - now))
                 continue
-            events += parts
-            owner += [place] * len(parts)
-        lost: dict[int, str] = {}
-        self._send(events, owner, lost)
-        reasons = Counter(lost.values())
-        if broken:
-            reasons["not_serialisable"] = broken
-        return reasons
+            is_open = courier.breaker.is_open(now)
+            may_spool = self._spool is not None and self._spool.may_write(now)
+            if courier.held and is_open and may_spool:
+                return courier.spool_held
+            due_at = self._due_at(now)
+            is_due = due_at is not None and now >= due_at
+            may_send = courier.is_free() and courier.breaker.may_try(now)
+            step = self._step_of_sending(now, is_due=is_due) if may_send else None
+            if step is not None:
+                return step
+            is_stuck = is_open or (not courier.is_free() and (job is None or now >= job.began + _SPOOL_AFTER_S))
+            if may_spool and is_due and (is_stuck or self._waiting_bytes() >= self._max_bytes // 2):
+                self._linger_until = None
+                return courier.spool_waiting
+            acts_on_batches = may_send or (is_stuck and may_spool)
+            self._wait(now, due_at, self._batch_bytes if acts_on_batches else self._max_bytes // 2)
 
-    def _send(self, events: list[dict[str, Any]], owner: list[int], lost: dict[int, str]) -> None:
-        """Send events until they are settled; ``lost`` takes the place of each record that was not stored, and why."""
-        if not events:
-            return
-        assert self._transport is not None
-        result = self._transport.send(events)
-        while result.outcome == "retry" and self._wait_to_retry(result):
-            result = self._transport.send(events)
-        if result.outcome == "too_large" and len(events) > 1:
-            middle = len(events) // 2
-            self._send(events[:middle], owner[:middle], lost)
-            self._send(events[middle:], owner[middle:], lost)
-            return
-        if result.outcome == "stored":
-            if self._failed_tries:
-                log.info("X-Ray: %s answers again", self._where)
-            self._failed_tries = 0
-            for place, why in result.rejected.items():
-                lost[owner[place]] = "rejected"
-                self._say("rejected", f"X-Ray: the service at {self._where} does not take an event: {why}")
-            return
-        reason = {"retry": "unreachable", "too_large": "too_large"}.get(result.outcome, "refused")
-        if reason != "unreachable":
-            self._say(reason, f"X-Ray: {self._where} does not take what is recorded ({result.reason}).")
-        for place in owner:
-            lost[place] = reason
+    def _step_of_sending(self, now: float, *, is_due: bool) -> _Step | None:
+        """What to send, where the sender is free and a try is due."""
+        courier, spool = self._courier, self._spool
+        if courier.held:
+            return courier.send_held
+        if spool is not None:
+            if now >= self._look_around_at:
+                self._look_around_at = now + _LOOK_AROUND_EVERY_S
+                return spool.take_over
+            # What is recorded now and what is in the spool take turns.
+            if (self._spools_turn or not is_due) and spool.has_pending() and self._spool_is_due(now):
+                self._spools_turn = False
+                return courier.send_spooled
+        if is_due:
+            self._spools_turn = True
+            self._linger_until = None
+            return courier.send_waiting
+        return None
 
-    def _wait_to_retry(self, result: SendResult) -> bool:
-        """Wait with full jitter before the next try; False when the process ends and the last try was made."""
-        self._failed_tries += 1
-        self._say(
-            "unreachable",
-            f"X-Ray: {self._where} cannot be reached ({result.reason}). Recorded events wait in memory, up to "
-            f"{self._max_bytes >> 20} MB, and are sent when it can; what does not fit, or is left when the process "
-            "ends, is counted in xray.stats(). Your code is not affected. This is said once.",
-        )
-        ceiling = min(_MAX_RETRY_WAIT_S, 0.2 * 2 ** min(self._failed_tries, 10))
-        wait_s = result.retry_after_s
-        if wait_s is None:
-            wait_s = random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
-        deadline = time.monotonic() + min(wait_s, _MAX_RETRY_WAIT_S)
-        with self._condition:
-            if self._stopping:
-                return False
-            while not self._stopping:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return True
-                self._condition.wait(left)
+    def _spool_is_due(self, now: float) -> bool:
+        """With spool-first, records wait for company in the spool as they else do in the buffer."""
+        if self._linger_until is None or self._buffer.waiting or self._flushing:
             return True
+        if now < self._linger_until:
+            return False
+        self._linger_until = None
+        return True
 
-    def _say(self, about: str, message: str) -> None:
-        if about not in self._said:
-            self._said.add(about)
-            log.warning("%s", message)
+    def _waiting_bytes(self) -> int:
+        return self._buffer.bytes - self._courier.out_bytes()
 
-    def _settle(self, dropped: Counter[str], acknowledged: int, weight_bytes: int) -> None:
-        with self._condition:
-            self._bytes = max(0, self._bytes - weight_bytes)
-            if self._abandoned:
-                return  # stop() has counted these as lost already
-            self._dropped += dropped
-            self._acknowledged += acknowledged
-            self._in_flight = max(0, self._in_flight - dropped.total() - acknowledged)
-            self._condition.notify_all()
+    def _due_at(self, now: float) -> float | None:
+        """When what waits in the buffer is to be taken; None where nothing does."""
+        if not self._buffer.waiting:
+            if not self._spool_first:
+                self._linger_until = None
+            return None
+        if self._linger_until is None:
+            self._linger_until = now + self._flush_interval_s
+        is_enough = self._flushing or self._waiting_bytes() >= self._batch_bytes
+        return now if is_enough else self._linger_until
 
+    def _wait(self, now: float, due_at: float | None, enough_bytes: int) -> None:
+        """Wait for whatever may come next.
 
-def _release(records: Sequence[Record]) -> None:
-    for record in records:
-        with contextlib.suppress(Exception):
-            record.release()
+        Args:
+            now: The time.
+            due_at: When what waits is to be taken.
+            enough_bytes: At which weight of what waits there is something to do.
+        """
+        courier, spool = self._courier, self._spool
+        moments = [due_at, self._linger_until]
+        if courier.job is not None:
+            moments += [courier.job.began + self._request_timeout_s, courier.job.began + _SPOOL_AFTER_S]
+        if courier.breaker.has_failed:
+            moments += [courier.breaker.next_try, courier.breaker.opens_at()]
+        if spool is not None:
+            moments += [spool.retry_at, self._look_around_at]
+        later = [moment for moment in moments if moment is not None and moment > now]
+        enough_bytes += courier.out_bytes()
+        self._buffer.wake_bytes = enough_bytes if enough_bytes > self._buffer.bytes else NEVER
+        self._work.wait(min(later) - now if later else None)
 
-
-def split_event(event: dict[str, Any], max_bytes: int) -> list[dict[str, Any]]:
-    """Cut a stage event whose candidates weigh too much for one event into a stage and candidates events.
-
-    Args:
-        event: An event of the wire schema.
-        max_bytes: What one event may weigh as msgpack.
-    """
-    columns = event.get("columns")
-    if event["type"] != "stage" or not columns:
-        return [event]
-    columns = {name: _cuttable(values) for name, values in columns.items()}
-    size = len(msgspec.msgpack.encode(columns))
-    count = len(columns["candidate_id"])
-    if size <= max_bytes or count < 2:
-        return [event]
-    step = max(1, count * max_bytes // (size + 1))
-    parts = [{name: value for name, value in event.items() if name != "columns"}]
-    for start in range(0, count, step):
-        part = {name: _cut(values, slice(start, start + step)) for name, values in columns.items()}
-        parts.append({"type": "candidates", "id": event["id"], "run": event["run"], "from_seq": start, "columns": part})
-    return parts
-
-
-def _cuttable(values: Any) -> Any:
-    """A column that is still msgpack as a list of pieces that are; of one by field each field's."""
-    if isinstance(values, dict):
-        return {name: _cuttable(field) for name, field in values.items()}
-    if isinstance(values, msgspec.Raw):
-        return msgspec.msgpack.decode(values, type=list[msgspec.Raw])
-    return values
-
-
-def _cut(values: Any, part: slice) -> Any:
-    return {name: field[part] for name, field in values.items()} if isinstance(values, dict) else values[part]
+    def _last_step(self, now: float) -> tuple[_Step | None, float | None]:
+        """The next step while the process ends, None where it is time to; or until when to wait for what is sent."""
+        courier, spool = self._courier, self._spool
+        in_time = now < self._network_until
+        if courier.job is not None:
+            return (None, self._network_until) if in_time else (courier.give_up_job, None)
+        may_send = courier.is_free() and in_time and not courier.failed_at_the_end
+        # With no spool there is one more try; else it is not worth waiting for.
+        may_send = may_send and (spool is None or not courier.breaker.has_failed)
+        if courier.held or self._buffer.waiting:
+            if may_send:
+                return (courier.send_held if courier.held else courier.send_waiting), None
+            if spool is not None and spool.may_write(now):
+                return (courier.spool_held if courier.held else courier.spool_waiting), None
+            reason = "shutdown" if spool is None else "spool_failed"
+            if spool is None and in_time and courier.failed_at_the_end:
+                reason = "unreachable"
+            return (lambda: courier.lose_all(reason)), None
+        if may_send and self._spool_first and spool is not None and spool.has_pending(own_only=True):
+            return courier.send_spooled, None
+        return None, None
