@@ -28,7 +28,8 @@ CATALOG = catalog()
         (
             {"return": "runs", "stage": {"type": "filtering"}, "candidate": {"verdict": "failed"}},
             (
-                'Runs with a stage whose type is "filtering" with a candidate whose verdict is "failed", the latest first, '
+                'Runs with a stage whose type is "filtering" with a candidate whose verdict is '
+                '"failed", the latest first, '
                 "50 at a time."
             ),
         ),
@@ -46,28 +47,32 @@ CATALOG = catalog()
         (
             {"stage": {"metadata.a": {"$not": {"$mod": [4, 1]}, "$nin": [1, "b"], "$exists": False}}},
             (
-                'Stages whose not (metadata.a leaves 1 when divided by 4) and metadata.a is none of 1, "b" and metadata.a '
+                "Stages whose not (metadata.a leaves 1 when divided by 4) and metadata.a is none of "
+                '1, "b" and metadata.a '
                 "is not there, the latest first, 50 at a time."
             ),
         ),
         (
             {"stage": {"metadata.a": {"$elemMatch": {"b": 1}, "$size": 1}, "metadata.c": {"$elemMatch": {"$gt": 2}}}},
             (
-                "Stages whose (metadata.a is a list with an element whose b is 1 and metadata.a is a list of 1 element) "
+                "Stages whose (metadata.a is a list with an element whose b is 1 and metadata.a is "
+                "a list of 1 element) "
                 "and metadata.c is a list with an element for which it is above 2, the latest first, 50 at a time."
             ),
         ),
         (
             {"stages": [{"type": "a"}, {"$labelShare.x": {"$gt": 0.5}}], "return": "runs"},
             (
-                "Runs, the latest first, 50 at a time. Of these runs each has, for every one of these, a stage of which it "
+                "Runs, the latest first, 50 at a time. Of these runs each has, for every one of "
+                "these, a stage of which it "
                 'holds: (1) type is "a"; (2) $labelShare.x is above 0.5.'
             ),
         ),
         (
             {"pipeline": {"started_at": {"$lt": 0}, "label": {"$type": "string"}}},
             (
-                "Stages, of runs whose started_at is before 1970-01-01T00:00:00.000Z and label is text, the latest first, "
+                "Stages, of runs whose started_at is before 1970-01-01T00:00:00.000Z and label is "
+                "text, the latest first, "
                 "50 at a time."
             ),
         ),
