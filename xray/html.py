@@ -45,7 +45,27 @@ class Answer(dict[str, Any]):
 
 
 class RunView(dict[str, Any]):
-    """A run: a plain dict that a notebook shows as a funnel of its stages."""
+    """A run: a plain dict that a notebook shows as a funnel of its stages; what is asked for most has a type."""
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return str(self["id"])
+
+    @property
+    def key(self) -> str | None:
+        """The user's own id of the run."""
+        return self.get("key")
+
+    @property
+    def label(self) -> str | None:
+        """The pipeline's label."""
+        return self.get("label")
+
+    @property
+    def status(self) -> str | None:
+        """``running``, ``success`` or ``failure``."""
+        return self.get("status")
 
     def _repr_html_(self) -> str:
         return run_html(self)
@@ -54,8 +74,72 @@ class RunView(dict[str, Any]):
 class StageView(dict[str, Any]):
     """A stage: a plain dict that a notebook shows as its counts, metrics and, where it has them, candidates."""
 
+    @property
+    def id(self) -> str:
+        """The stage's id."""
+        return str(self["id"])
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of its run."""
+        return self.get("run_id")
+
+    @property
+    def name(self) -> str | None:
+        """The stage's name."""
+        return self.get("name")
+
+    @property
+    def type(self) -> str | None:
+        """The stage type."""
+        return self.get("type")
+
+    @property
+    def label(self) -> str | None:
+        """The label of its pipeline."""
+        return (self.get("pipeline") or {}).get("label")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The metrics by name; empty where there are none."""
+        return self.get("metrics") or {}
+
     def _repr_html_(self) -> str:
         return stage_html(self)
+
+
+class CandidateView(dict[str, Any]):
+    """A candidate of a stage: a plain dict; what is asked for most has a type."""
+
+    @property
+    def candidate_id(self) -> str:
+        """The candidate under the user's own id."""
+        return str(self["candidate_id"])
+
+    @property
+    def stage_id(self) -> str:
+        """The id of the stage that looked at it."""
+        return str(self["stage_id"])
+
+    @property
+    def verdict(self) -> str | None:
+        """``passed``, ``failed``, ``selected`` or None."""
+        return self.get("verdict")
+
+    @property
+    def reason_label(self) -> str | None:
+        """The short, countable reason."""
+        return self.get("reason_label")
+
+    @property
+    def score(self) -> float | None:
+        """The score."""
+        return self.get("score")
+
+    @property
+    def data(self) -> Any:
+        """The candidate as it came in."""
+        return self.get("data")
 
 
 def run_view(run: Document) -> RunView:
@@ -71,9 +155,10 @@ def answer(found: Document, returns: str) -> Answer:
 
     Args:
         found: What the service answered.
-        returns: What the rows are: ``runs``, ``pipelines``, ``stages``, or anything else.
+        returns: What the rows are: ``runs``, ``pipelines``, ``stages``, ``candidates``, or anything else.
     """
-    kind = {"runs": RunView, "pipelines": RunView, "stages": StageView}.get(returns)
+    kinds = {"runs": RunView, "pipelines": RunView, "stages": StageView, "candidates": CandidateView}
+    kind = kinds.get(returns)
     return Answer(found if kind is None else {**found, "rows": [kind(row) for row in found.get("rows") or ()]})
 
 

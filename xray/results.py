@@ -50,7 +50,7 @@ class Results(Answer):
             yield page
 
     def all(self) -> Iterator[Any]:
-        """Every row of every page, in order: ``RunView``, ``StageView``, or a dict for a candidate."""
+        """Every row of every page, in order: ``RunView``, ``StageView`` or ``CandidateView``, which are dicts."""
         for page in self.pages():
             yield from page["rows"]
 

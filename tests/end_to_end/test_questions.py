@@ -57,6 +57,20 @@ def test_built_questions_find_what_written_ones_find(client: Client):
     assert ids == [row["candidate_id"] for row in client.query(written).all()] == ["0-6", "0-7"]
 
 
+def test_rows_have_attributes_for_what_is_asked_most(client: Client):
+    """Of runs, stages and candidates, beside being dicts."""
+    (stage,) = client.query({"stage": {"$passed": 0}}).all()
+    assert (stage.name, stage.type, stage.metrics["failed"]) == ("keep", "filtering", 8)
+    assert (stage.id, stage.run_id, stage.label) == (stage["id"], stage["run_id"], stage["pipeline"].get("label"))
+    (candidate,) = client.query(q.candidate(candidate_id="3-5")).all()
+    assert (candidate.candidate_id, candidate.verdict, candidate.reason_label) == ("3-5", "failed", "late")
+    assert (candidate.stage_id, candidate.score, candidate.data["price"]) == (candidate["stage_id"], None, 5)
+    runs = list(client.query({"return": "runs", "limit": 3}).all())
+    assert {(run.status, run.key) for run in runs} == {("success", None)}
+    assert [run.id for run in runs] == [run["id"] for run in runs]
+    assert [run.label for run in runs] == [run.get("label") for run in runs]
+
+
 def test_a_data_frame_has_all_rows_and_flat_columns(client: Client):
     """Of every page; metrics as columns."""
     frame = client.query({"limit": 2, "sort": {"$passed": 1}}).to_pandas()
