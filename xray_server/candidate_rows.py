@@ -89,7 +89,7 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
         if values is not None and not isinstance(values, list):
             raise SchemaError("A column is a list.", code="bad_value", path=f"{path}.{name}")
     ids = columns[id_names[0]]
-    values = {
+    values: dict[str, Any] = {
         name: _by_field(name, column, len(ids), path) if isinstance(column, dict) else column
         for name, column in columns.items()
         if name not in ID_NAMES and column is not None

@@ -12,6 +12,7 @@ from xray_server.pages import CandidatePage
 from xray_server.query import ast
 from xray_server.query.evaluate import compile_condition
 from xray_server.query.narrowing import PageFilter
+from xray_server.query.several import rows_condition
 from xray_server.query.sorting import BY_REMOVAL, REMOVED
 from xray_server.stores.base import Row, Store
 
@@ -111,7 +112,7 @@ class CandidateReader:
         scan = ast.Scan(
             of="stages",
             pipeline=question.pipeline,
-            stage=ast.And((question.stage, REMOVED)),
+            stage=ast.And((rows_condition(question), REMOVED)),
             sort=BY_REMOVAL,
             limit=MAX_REMOVED_COUNTED,
         )
