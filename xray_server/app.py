@@ -11,7 +11,18 @@ from fastapi import FastAPI
 
 from xray.plugins import Plugins, installed
 from xray_server import errors
-from xray_server.api import health, ingest, query, runs, stages
+from xray_server.api import (
+    analyses,
+    comparisons,
+    funnels,
+    health,
+    ingest,
+    passports,
+    query,
+    runs,
+    stages,
+    whatif,
+)
 from xray_server.api.answers import Service
 from xray_server.settings import ServerSettings, sqlite_path
 from xray_server.stores.base import Store
@@ -53,6 +64,7 @@ def create_app(
         try:
             yield
         finally:
+            await service.analyst.close()
             await used_store.close()
 
     app = FastAPI(
@@ -66,7 +78,8 @@ def create_app(
     )
     app.state.service = service
     errors.install(app)
-    for resource in (ingest, query, runs, stages, health):
+    insight = (passports, funnels, comparisons, whatif, analyses)
+    for resource in (ingest, query, runs, stages, *insight, health):
         app.include_router(resource.router)
     return app
 

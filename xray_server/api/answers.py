@@ -11,6 +11,8 @@ from fastapi import Depends, Request
 from xray.exceptions import PluginError, QueryError
 from xray.metrics import Metric
 from xray.plugins import Plugins
+from xray_server.analysis.analyst import Analyst
+from xray_server.analysis.llm import Model, ModelSettings
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
 from xray_server.query.cursor import encode_cursor
@@ -43,6 +45,8 @@ class Service:
         self.plugins = plugins
         self.settings = settings
         self.ingest = Ingest(store, plugins)
+        model = ModelSettings.from_environment()
+        self.analyst = Analyst(store, None if model is None else Model(model))
 
     async def declarations(self) -> dict[str, list[Metric]]:
         """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.
