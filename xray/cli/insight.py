@@ -213,7 +213,13 @@ def whatif(
     """Say who would have passed a stage under another threshold, or without a rule, by what is stored."""
     from xray.ids import is_id
 
-    settings = {"threshold": threshold, "below": below or None, "without": without, "score": score, "near": near}
+    settings: dict[str, Any] = {
+        "threshold": threshold,
+        "below": below or None,
+        "without": without,
+        "score": score,
+        "near": near,
+    }
     with Client(server) as client:
         answer = client.whatif(stage, **settings) if is_id(stage) else client.whatif(run, stage, **settings)
     if _printed(answer, as_json):

@@ -93,7 +93,7 @@ def _labels(path: str, a: Sequence[Document], b: Sequence[Document]) -> list[dic
 
 def _judged(stages: Sequence[Document]) -> list[tuple[Mapping[str, Any], float]]:
     """Of each stage that judged candidates its label counts, and how many it judged."""
-    found = []
+    found: list[tuple[Mapping[str, Any], float]] = []
     for stage in stages:
         metrics = stage.get("metrics") or {}
         passed, failed, counts = metrics.get("passed"), metrics.get("failed"), metrics.get("label_counts")

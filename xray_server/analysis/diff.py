@@ -124,7 +124,7 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def changes(a: Any, b: Any) -> list[dict[str, Any]]:
     """Where two JSON values differ: ``path``, ``a`` and ``b``; None stands for what is not there."""
-    found = []
+    found: list[dict[str, Any]] = []
     for path, x, y in _walk(a, b, ""):
         if len(found) == MAX_NAMED:
             break
@@ -139,9 +139,7 @@ def _walk(a: Any, b: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for place, (x, y) in enumerate(zip(a, b, strict=True)):
             yield from _walk(x, y, f"{path}[{place}]")
-    elif type(a) is not type(b) and not (is_number(a) and is_number(b)):
-        yield path, a, b
-    elif a != b:
+    elif (type(a) is not type(b) and not (is_number(a) and is_number(b))) or a != b:
         yield path, a, b
 
 

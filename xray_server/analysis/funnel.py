@@ -118,9 +118,8 @@ def _own_flags(stage: StageRecord, row: Mapping[str, Any]) -> list[dict[str, Any
         flags.append(_flag("duplicates", count, repeated))
     if row["added"]:
         flags.append(_flag("changed_ids", row["added"], ()))
-    for fact in ("not_returned", "dropped_silently"):
-        if is_number(stage.facts.get(fact)):
-            flags.append(_flag("not_returned", stage.facts[fact], ()))
+    silent = [stage.facts.get(fact) for fact in ("not_returned", "dropped_silently")]
+    flags += [_flag("not_returned", count, ()) for count in silent if is_number(count)]
     if row["balance"]:
         flags.append(_flag("unbalanced", abs(row["balance"]), ()))
     return flags

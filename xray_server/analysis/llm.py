@@ -7,6 +7,7 @@ own run wrong.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -199,7 +200,7 @@ class Model:
                 raise ModelError(problem or f"the budget of {self.settings.max_tokens} tokens is spent")
             try:
                 return parsed(self._ask(prompt, spent, cost), paths)
-            except _Retry as retry:
+            except _RetryError as retry:
                 problem = str(retry)
                 if attempt + 1 < self.settings.attempts:
                     self._sleep(min(retry.after_s or 0.5 * 2**attempt, self.settings.timeout_s))
@@ -230,9 +231,9 @@ class Model:
             finally:
                 response.close()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _Retry(f"no answer ({type(error).__name__})") from None
+            raise _RetryError(f"no answer ({type(error).__name__})") from None
         if response.status in _RETRIED:
-            raise _Retry(f"the service answered {response.status}", _seconds(response.headers.get("Retry-After")))
+            raise _RetryError(f"the service answered {response.status}", _seconds(response.headers.get("Retry-After")))
         if response.status != 200:
             raise ModelError(f"the service answered {response.status}")
         text, used = _content(data)
@@ -241,7 +242,7 @@ class Model:
         return text
 
 
-class _Retry(Exception):
+class _RetryError(Exception):
     """What may go better the next time, after so many seconds."""
 
     def __init__(self, problem: str, after_s: float | None = None) -> None:
@@ -253,7 +254,7 @@ def windows(run: RunRecord) -> list[list[StageRecord]]:
     """Every two adjacent siblings; a stage without siblings stands alone."""
     found: list[list[StageRecord]] = []
     for _, group in run.groups():
-        found += [list(pair) for pair in zip(group, group[1:], strict=False)] or [list(group)]
+        found += [list(pair) for pair in itertools.pairwise(group)] or [list(group)]
     return found
 
 
@@ -265,7 +266,7 @@ def parsed(text: str, paths: Sequence[str]) -> Opinion:
         paths: The stages that it may name.
 
     Raises:
-        _Retry: It is of no such form.
+        _RetryError: It is of no such form.
     """
     start, end = text.find("{"), text.rfind("}")
     try:
@@ -273,15 +274,15 @@ def parsed(text: str, paths: Sequence[str]) -> Opinion:
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise _Retry("the answer is no JSON object")
+        raise _RetryError("the answer is no JSON object")
     faulty, confidence = answer.get("faulty_stage"), answer.get("confidence")
     if faulty is not None and faulty not in paths:
-        raise _Retry("the answer names a stage that it was not asked about")
+        raise _RetryError("the answer names a stage that it was not asked about")
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
-        raise _Retry("the answer's confidence is no number from 0 to 1")
+        raise _RetryError("the answer's confidence is no number from 0 to 1")
     words = [answer.get(name) for name in ("reason", "suggestion")]
     if not isinstance(words[0], str) or not isinstance(words[1], str | None):
-        raise _Retry("the answer gives no reason")
+        raise _RetryError("the answer gives no reason")
     reason, suggestion = ((word or "").strip()[:MAX_ANSWER_CHARS] for word in words)
     return Opinion(faulty, reason, suggestion, float(confidence))
 
@@ -346,7 +347,7 @@ def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
         if len(data) > MAX_ANSWER_BYTES:
             raise ModelError("the answer is too large")
         if time.monotonic() > deadline:
-            raise _Retry("no answer in time")
+            raise _RetryError("no answer in time")
     return data
 
 
@@ -356,11 +357,11 @@ def _content(data: bytes) -> tuple[str, int | None]:
         message = answer["choices"][0]["message"]
         content, refusal = message.get("content"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise _Retry("the service's answer is not of the chat protocol") from None
+        raise _RetryError("the service's answer is not of the chat protocol") from None
     if refusal:
         raise ModelError("the model refused")
     if not isinstance(content, str):
-        raise _Retry("the model said nothing")
+        raise _RetryError("the model said nothing")
     usage = answer.get("usage")
     used = usage.get("total_tokens") if isinstance(usage, dict) else None
     return content, used if isinstance(used, int) and not isinstance(used, bool) and used >= 0 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from xray_server.documents import Document
 
@@ -169,7 +169,7 @@ def went_on_after(run: RunRecord, stage: StageRecord) -> tuple[set[str] | None, 
     return None, None
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a number and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -124,10 +124,10 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 def robust_scale(values: Sequence[float]) -> tuple[float, float]:
     """The median, and a scale that a few outliers do not move.
 
-    The scale is the largest of: 1.4826 × the median absolute deviation, which estimates the standard deviation of a
+    The scale is the largest of: 1.4826 times the median absolute deviation, which estimates the standard deviation of a
     normal distribution (Rousseeuw and Croux, "Alternatives to the Median Absolute Deviation", JASA 88(424), 1993);
-    the mean absolute deviation × 1.2533, which still says something where more than half of the values are equal; and
-    a thousandth of the median's size, so that rounding is no deviation.
+    the mean absolute deviation times 1.2533, which still says something where more than half of the values are equal;
+    and a thousandth of the median's size, so that rounding is no deviation.
 
     Args:
         values: At least one number.

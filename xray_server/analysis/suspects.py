@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -90,7 +91,14 @@ def analyze(
         ``evidence``.
     """
     answer: dict[str, Any] = {"run": run.head(), "history": len(history), "by": "statistics"}
-    nothing = {"suspicious": None, "p": None, "faulty_stage": None, "reason": None, "confidence": None, "suspects": []}
+    nothing: dict[str, Any] = {
+        "suspicious": None,
+        "p": None,
+        "faulty_stage": None,
+        "reason": None,
+        "confidence": None,
+        "suspects": [],
+    }
     errors = _errors(run)
     if len(history) < FEWEST_RUNS and not errors:
         return answer | nothing | {"reason": f"Only {len(history)} other runs to compare with, of {FEWEST_RUNS}."}
@@ -123,19 +131,18 @@ class _Column:
         self.scale = max(scale, given[0].least_scale)
         self.bad = given[0].bad
         self.ordered = sorted(numbers)
-        self.least_scale = given[0].least_scale
+        self.usual_size = median([feature.size for feature in given])
         self.normal = max(quantile(sorted(map(self.distance, given)), _USUAL_QUANTILE), _LEAST_USUAL)
 
     def distance(self, feature: Feature) -> float:
         """How far a value is from the median, in scales, in the direction that means trouble.
 
-        A share of few candidates is far from the usual one by chance alone: its scale is the standard deviation that
-        a share of so many would have.
+        A share of fewer candidates than usual is farther from the median by chance alone: its scale grows as the
+        standard deviation of such a share does.
         """
         scale = self.scale
-        if feature.size:
-            usual = min(max(self.middle, 0.5 / feature.size), 1 - 0.5 / feature.size) if feature.size > 1 else 0.5
-            scale = math.sqrt(self.least_scale**2 + usual * (1 - usual) / feature.size)
+        if 0 < feature.size < self.usual_size:
+            scale *= math.sqrt(self.usual_size / feature.size)
         away = (feature.value - self.middle) / scale
         return max(away, 0.0) if self.bad == "high" else max(-away, 0.0) if self.bad == "low" else abs(away)
 
@@ -196,15 +203,10 @@ def _columns(runs: Sequence[Mapping[str, Profile]], path: str) -> dict[str, _Col
         ]
     columns["missing"] = [Feature(float(features is None), 0.1, "high") for features in of_runs]
     found = precedents(runs, path)
-    if any(likeness is not None for likeness in found):
-        columns["precedent"] = [None if likeness is None else Feature(likeness, 0.05, "low") for likeness in found]
-    for name, values in (
-        ("passed_of_expected", passed_of_expected(runs, path)),
-        ("scored_of_expected", scored_of_expected(runs, path)),
-    ):
-        if any(value is not None for value in values):
-            columns[name] = values
-    return {name: _Column(values) for name, values in columns.items()}
+    columns["precedent"] = [None if likeness is None else Feature(likeness, 0.05, "low") for likeness in found]
+    columns["passed_of_expected"] = passed_of_expected(runs, path)
+    columns["scored_of_expected"] = scored_of_expected(runs, path)
+    return {name: _Column(values) for name, values in columns.items() if any(value is not None for value in values)}
 
 
 def _none_of(name: str, known: Feature, features: Mapping[str, Feature]) -> Feature:

@@ -111,14 +111,14 @@ def _threshold(
     lost = [row for row in scored if not row["passes"] and row["now"] is True]
     above = sorted((row for row in scored if row["passes"]), key=lambda row: row["distance"])[:near]
     under = sorted((row for row in scored if not row["passes"]), key=lambda row: -row["distance"])[:near]
-    passes = sum(1 for row in scored if row["passes"])
+    passing = sum(1 for row in scored if row["passes"])
     known = went_on is not None
     return {
         "value": threshold,
         "below": below,
         "score": name or "score",
-        "passes": passes,
-        "fails": len(scored) - passes,
+        "passes": passing,
+        "fails": len(scored) - passing,
         "unscored": len(stage.rows) - len(scored),
         "decided_by": decider.path if decider is not None else None,
         "now": sum(1 for row in scored if row["now"]) if known else None,

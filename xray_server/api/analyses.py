@@ -1,4 +1,4 @@
-"""``/v1/runs/{run_id}/analysis``: which step of a run is at fault, by statistics and, where it is set up, by a model."""
+"""``/v1/runs/{run_id}/analysis``: which step of a run is at fault, by statistics and, if set up, by a model."""
 
 from __future__ import annotations
 

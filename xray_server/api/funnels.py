@@ -1,4 +1,4 @@
-"""``/v1/runs/{run_id}/funnel`` and ``/v1/pipelines/{label}/funnel``: what went in, what came out, what is unaccounted."""
+"""``/v1/runs/{run_id}/funnel`` and ``/v1/pipelines/{label}/funnel``: what went in and what came out."""
 
 from __future__ import annotations
 
