@@ -1,4 +1,4 @@
-"""How well the analyzer finds the step at fault: runs of the examples' pipelines with one planted fault, and healthy ones.
+"""How well the analyzer finds the step at fault: the examples' pipelines with a planted fault, and healthy.
 
 Run: ``python benchmarks/faults.py [--quick] [--seed N] [--history N] [--json]``.
 
@@ -62,7 +62,7 @@ class Lab:
                 except NotPlantedError:
                     continue
                 events = recorder.events
-            plant.slowed(events)
+            plant.timed(events)
             result = await self._ingest.accept(PROJECT, events)
             assert not result.errors, result.errors
             return await self._reader.run(events[0]["run"]["id"]), stage

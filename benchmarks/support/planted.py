@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,12 +94,22 @@ class Plant:
         middle = len(ranked) // 2
         return ranked[middle:] + ranked[:middle] if self.rng.random() < 0.5 else self.rng.sample(ranked, len(ranked))
 
-    def slowed(self, events: list[Json]) -> None:
-        """Make the stage slow, in what was recorded of it."""
-        if self.kind == "latency spike":
-            for event in events:
-                if event["type"] == "stage" and event["name"] == self.stage:
-                    event["duration_ms"] *= math.exp(self.rng.uniform(math.log(5), math.log(50)))
+    def timed(self, events: list[Json]) -> None:
+        """Say how long each stage took: drawn, so that what else this machine does has no part in it.
+
+        A stage has a usual time that grows with its candidates, a spread of about a quarter, and one time in fifty
+        takes two to eight times as long for no reason. A latency spike makes it five to fifty times as long.
+        """
+        for event in events:
+            if event["type"] == "stage":
+                usual = 5 * 100 ** (sum(event["name"].encode()) % 97 / 97)
+                size = (event.get("capture") or {}).get("seen") or 0
+                took = usual * (0.5 + size / 50) * math.exp(self.rng.gauss(0, 0.25))
+                if self.rng.random() < 0.02:
+                    took *= self.rng.uniform(2, 8)
+                if self.at("latency spike", event["name"]):
+                    took *= math.exp(self.rng.uniform(math.log(5), math.log(50)))
+                event["duration_ms"] = took
 
     def _matters(self, condition: bool) -> None:
         if not condition:
@@ -228,9 +239,14 @@ def recommend(rng: random.Random, plant: Plant) -> None:
 
 
 def answer(rng: random.Random, plant: Plant) -> None:
-    """Answer a question that is drawn from the words of a section."""
-    section = rng.choice([each for each in rag.sections() if len(rag.words(each.text)) >= 12])
-    question = " ".join(rng.sample(sorted(rag.words(section.text)), rng.randint(4, 7)))
+    """Answer a question that is drawn: the words of a sentence somewhere in the documentation, up to ten of them."""
+    sentences = [
+        sentence
+        for section in rag.sections()
+        for sentence in re.split(r"(?<=[.:])\s", section.text)
+        if len(rag.words(sentence)) >= 5
+    ]
+    question = " ".join(rag.tokens(rng.choice(sentences))[:10])
 
     @xray.retrieval_stage("retrieve", id="section.id", source="shard", score="score", requested="limit")
     def retrieve(asked: str, limit: int) -> list[Json]:

@@ -190,7 +190,7 @@ def compare(
     if _printed(answer, as_json):
         return
     table = _table("stage", "what", "A", "B", "effect", "p", "q", "moved")
-    for row in answer.rows[:40]:
+    for row in [row for row in answer.rows if row["moved"]] or answer.rows[:10]:
         what, pair = ("metric", "median") if "metric" in row else ("label", "share")
         sides = [percent(side) if what == "label" else _number(side) for side in row[pair]]
         effect = f"{row['effect']:+.2f} {row['effect_is']}"

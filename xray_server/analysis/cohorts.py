@@ -85,7 +85,7 @@ def _labels(path: str, a: Sequence[Document], b: Sequence[Document]) -> list[dic
         p, h, share_a, share_b = clustered_share_test(*groups)
         rows.append(
             {"path": path, "label": label, "share": [share_a, share_b]}
-            | {"count": [sum(x for x, _ in group) for group in groups], "judged": [sum(n for _, n in g) for g in groups]}
+            | {"count": [sum(x for x, _ in g) for g in groups], "judged": [sum(n for _, n in g) for g in groups]}
             | {"effect": h, "effect_is": "Cohen's h", "test": "chi-square (Rao-Scott)", "p": p}
         )  # fmt: skip
     return rows

@@ -59,8 +59,7 @@ def compare_stages(a: StageRecord, b: StageRecord) -> dict[str, Any]:
         ``complete``: whether both hold all candidates.
     """
     common = [candidate_id for candidate_id in a.places if candidate_id in b.places]
-    pairs = [(candidate_id, a.rows[a.places[candidate_id][0]], b.rows[b.places[candidate_id][0]])
-             for candidate_id in common]  # fmt: skip
+    pairs = [(candidate_id, _of(a, candidate_id), _of(b, candidate_id)) for candidate_id in common]
     flips = [_flip(candidate_id, a, x, b, y) for candidate_id, x, y in pairs if _flipped(a, x, b, y)]
     changed = [candidate_id for candidate_id, x, y in pairs if any(x.get(name) != y.get(name) for name in _DECIDED)]
     only_a = [i for i in a.places if i not in b.places] if b.has_all else None
@@ -90,6 +89,12 @@ def compare_stages(a: StageRecord, b: StageRecord) -> dict[str, Any]:
         "input": given,
         "metrics": metrics,
     }
+
+
+def _of(stage: StageRecord, candidate_id: str) -> Row:
+    row = stage.row(candidate_id)
+    assert row is not None
+    return row
 
 
 _DECIDED = ("verdict", "reason_label", "score", "scores", "rank", "source")

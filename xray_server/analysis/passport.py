@@ -115,8 +115,11 @@ def _outcome(run: RunRecord, candidate_id: str) -> dict[str, Any]:
         return {"outcome": "lost", **nothing, "lost_at": last.path, **_reason(row)}
     others = last.survivors - {candidate_id}
     missing = next((stage for stage in later if others & set(stage.places)), None)
-    if missing is not None and last.has_all:
+    if missing is not None:
         return {"outcome": "dropped", **nothing, "lost_at": last.path, "missing_from": missing.path}
+    if not last.has_all and any(stage.rows for stage in later):
+        # Whether a later stage looked at this one's candidates cannot be told from those that are kept.
+        return {"outcome": "unknown", **nothing}
     return {"outcome": "kept", **nothing}
 
 

@@ -64,20 +64,23 @@ class StageRecord:
         return found
 
     def row(self, candidate_id: str) -> Row | None:
-        """The first row of a candidate, or None where the stage has none of it."""
-        places = self.places.get(candidate_id)
-        return None if places is None else self.rows[places[0]]
+        """The row of a candidate, or None where the stage has none of it; of several the first that went on."""
+        rows = [self.rows[place] for place in self.places.get(candidate_id, ())]
+        return next((row for row in rows if not self.lost(row)), rows[0] if rows else None)
 
     def lost(self, row: Row) -> bool:
         """Whether a candidate went no further than this stage.
 
-        It did not where it failed; where others were passed, selected or ranked and it was not.
+        It did not where it failed; where others were passed, selected or ranked and it was not; where a stage that
+        ranks gave it no rank.
 
         Args:
             row: The candidate's row.
         """
         if row.get("verdict") is not None:
             return bool(row["verdict"] == "failed")
+        if self.type == "ranking":
+            return row.get("rank") is None
         if self._passed or self._selected:
             return True
         return row.get("rank") is None and self._has_ranks
@@ -89,9 +92,7 @@ class StageRecord:
 
     @functools.cached_property
     def _has_ranks(self) -> bool:
-        return any(row.get("rank") is not None for row in self.rows) or (
-            self.type == "ranking" and _count(self.metrics.get("output_count")) > 0
-        )
+        return any(row.get("rank") is not None for row in self.rows)
 
     @functools.cached_property
     def _passed(self) -> int:

@@ -25,7 +25,7 @@ from xray_server.analysis.statistics import robust_scale
 FEWEST_RUNS = 8
 """With a shorter history nothing is said."""
 
-ALARM_LEVELS = {"decisions": 0.03, "timing": 0.02}
+ALARM_LEVELS = {"decisions": 0.02, "timing": 0.02}
 """The share of healthy runs that may be called suspicious, for what they decided and for how long they took.
 
 They are judged apart: how long something takes depends on whatever else the machine does, and a history with a few
