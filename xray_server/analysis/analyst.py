@@ -20,6 +20,9 @@ MAX_WAITING = 100
 """Runs that may wait for the model; more are turned away."""
 
 
+MAX_HISTORY = 100
+
+
 class Analyst:
     """Analyzes runs and stores the result as their ``analysis``.
 
@@ -33,6 +36,7 @@ class Analyst:
         self._model = model
         self._waiting: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._last_ms = 0
 
     async def store(self, project: str, run_id: str, found: Mapping[str, Any]) -> dict[str, Any]:
         """Store the outcome of an analysis.
@@ -49,8 +53,10 @@ class Analyst:
         Returns:
             What was stored.
         """
+        # Within one millisecond two analyses would be told apart by chance.
+        self._last_ms = max(now_ms(), self._last_ms + 1)
         names = ("by", "confidence", "faulty_stage", "history", "model", "p", "reason", "requests", "suggestion")
-        kept: dict[str, Any] = {"analyzed_at": _now()}
+        kept: dict[str, Any] = {"analyzed_at": _iso(self._last_ms)}
         kept |= {name: found[name] for name in (*names, "suspicious", "tokens") if found.get(name) is not None}
         suspects = found.get("suspects") or ()
         kept["suspects"] = [{name: suspect[name] for name in ("path", "blame")} for suspect in suspects[:5]]
@@ -63,13 +69,19 @@ class Analyst:
         Returns:
             ``asked``; ``not set up``; or ``busy`` where too many runs are waiting already.
         """
-        if self._model is None:
-            return "not set up"
+        return "not set up" if self._model is None else self.analyze_later(project, run_id)
+
+    def analyze_later(self, project: str, run_id: str) -> str:
+        """Analyze a run in the background and store the outcome; then the model's, where one is set up.
+
+        Returns:
+            ``asked``; or ``busy`` where too many runs are waiting already.
+        """
         key = (project, run_id)
         if key not in self._waiting:
             if len(self._waiting) >= MAX_WAITING:
                 return "busy"
-            task = asyncio.get_running_loop().create_task(self._ask(self._model, project, run_id))
+            task = asyncio.get_running_loop().create_task(self._analyze(project, run_id))
             self._waiting[key] = task
             task.add_done_callback(lambda _: self._waiting.pop(key, None))
         return "asked"
@@ -87,24 +99,27 @@ class Analyst:
             await asyncio.gather(*self._waiting.values(), return_exceptions=True)
             await asyncio.sleep(0)
 
-    async def _ask(self, model: Model, project: str, run_id: str) -> None:
+    async def _analyze(self, project: str, run_id: str) -> None:
         try:
             async with self._one_at_a_time:
                 reader = Reader(self._store, project)
                 run = await reader.run(run_id)
-                found = analyze(run, await reader.history_of(run.document, limit=100))
-                answer = await asyncio.to_thread(model.review, run, found)
+                found = await asyncio.to_thread(analyze, run, await reader.history_of(run.document, limit=MAX_HISTORY))
+                await self.store(project, run_id, found)
+                if self._model is None:
+                    return
+                answer = await asyncio.to_thread(self._model.review, run, found)
                 if answer["asked"]:
                     opinion = {name: answer[name] for name in ("faulty_stage", "reason", "suggestion", "confidence")}
                     spent = {name: answer[name] for name in ("requests", "tokens")}
-                    by_model = {"by": "model", "model": model.settings.model}
+                    by_model = {"by": "model", "model": self._model.settings.model}
                     await self.store(project, run_id, {**found, **opinion, **spent, **by_model})
                 else:
                     log.warning("The model gave no opinion on run %s: %s", run_id, "; ".join(answer["failures"])[:500])
         except Exception:
-            log.warning("Asking the model about run %s failed", run_id, exc_info=True)
+            log.warning("Analyzing run %s failed", run_id, exc_info=True)
 
 
-def _now() -> str:
-    moment = dt.datetime.fromtimestamp(now_ms() / 1000, dt.UTC)
+def _iso(milliseconds: int) -> str:
+    moment = dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

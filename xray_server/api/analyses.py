@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -39,7 +40,7 @@ async def _analyzed(service: Service, run_id: str, parameters: AnalysisParameter
     reader = Reader(service.store, service.project)
     run = await reader.run(run_id)
     past = await reader.history_of(run.document, limit=parameters.history, version=parameters.version)
-    answer = analyze(run, past)
+    answer = await asyncio.to_thread(analyze, run, past)
     stored = run.document.get("analysis")
     answer["stored"] = stored if isinstance(stored, dict) else None
     return answer

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from xray.exceptions import SchemaError, did_you_mean
+from xray.ids import is_id
 from xray.schema import SCHEMA_VERSION
 from xray_server.api.answers import Here
 from xray_server.api.bodies import read_body
@@ -15,7 +17,7 @@ from xray_server.errors import json_response
 
 router = APIRouter(tags=["ingest"])
 
-_BATCH_KEYS = ("events", "schema")
+_BATCH_KEYS = ("analyze", "events", "schema")
 _BODY = {
     "requestBody": {
         "required": True,
@@ -28,6 +30,7 @@ _BODY = {
                     "properties": {
                         "schema": {"type": "integer", "default": SCHEMA_VERSION},
                         "events": {"type": "array", "items": {"type": "object"}},
+                        "analyze": {"type": "boolean", "default": False},
                     },
                 },
             }
@@ -53,7 +56,7 @@ async def ingest(request: Request, service: Here) -> Response:
     """Store a batch of events.
 
     Each event stands alone: where some are bad, the others are stored all the same. Events may come in any order and
-    more than once.
+    more than once. With ``analyze`` each run that ends in the batch is analyzed in the background.
     """
     settings = service.settings
     body = await read_body(
@@ -61,11 +64,22 @@ async def ingest(request: Request, service: Here) -> Response:
     )
     events, schema_version = _batch(body, settings.max_events_per_batch)
     result = await service.ingest.accept(service.project, events, schema_version=schema_version)
+    if body.get("analyze"):
+        for run_id in dict.fromkeys(_ended(events)):
+            service.analyst.analyze_later(service.project, run_id)
     errors = [{"index": rejected.index, "error": rejected.error.as_dict()} for rejected in result.errors]
     answer: dict[str, Any] = {"accepted": result.accepted, "errors": errors}
     if not errors:
         return json_response(answer)
     return json_response({"error": errors[0]["error"]} | answer, 422)
+
+
+def _ended(events: list[Any]) -> Iterator[str]:
+    """The runs that a batch ends."""
+    for event in events:
+        run = event.get("run") if isinstance(event, dict) and event.get("type") == "run.end" else None
+        if isinstance(run, dict) and is_id(run.get("id")):
+            yield run["id"]
 
 
 def _batch(body: Any, max_events: int) -> tuple[list[Any], int]:

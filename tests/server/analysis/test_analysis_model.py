@@ -243,10 +243,27 @@ def test_without_a_model_it_is_said(tmp_path, monkeypatch):
         await sent(client, run_events(1, [Raw("judge", "filtering", [row("a")])]))
         first = (await client.post(f"/v1/runs/{uuid(1)}/analysis")).json()
         assert first["asked_model"] == "not set up"
-        await asyncio.sleep(0.002)
         second = (await client.post(f"/v1/runs/{uuid(1)}/analysis", params={"ask_model": "false"})).json()
         assert second["asked_model"] == "not asked"
         stored = (await got(client, f"/v1/runs/{uuid(1)}"))["analysis"]
         assert stored["analyzed_at"] == second["stored"]["analyzed_at"] > first["stored"]["analyzed_at"]
+
+    in_service(tmp_path, use)
+
+
+def test_a_batch_can_ask_for_the_analysis_of_the_runs_that_it_ends(tmp_path):
+    """In the background; a run that the batch does not end, and an event that is none, are passed over."""
+    events = [run_events(1, [Raw("judge", "filtering", [row("a")])]), run_events(2, [])[:-1]]
+
+    async def use(client):
+        body = {"analyze": True, "events": [*events[0], *events[1], {"type": "run.end"}, 7]}
+        answer = (await client.post("/v1/ingest", json=body)).json()
+        assert answer["accepted"] == len(events[0]) + len(events[1])
+        deadline = time.monotonic() + 20
+        while "analysis" not in (found := await got(client, f"/v1/runs/{uuid(1)}")):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert found["analysis"]["by"] == "statistics"
+        assert "analysis" not in await got(client, f"/v1/runs/{uuid(2)}")
 
     in_service(tmp_path, use)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.server.analysis.support import Raw, got, row, run_events, sent, uuid
+from tests.server.analysis.support import Raw, got, row, run_events, sent
 from tests.server.helpers import in_service
 
 
@@ -47,8 +47,8 @@ def analyzed(folder, *runs, history=HISTORY, **parameters):
 
     async def use(client):
         await sent(client, [event for events in (*history, *runs) for event in events])
-        for events in runs:
-            answers.append(await got(client, f"/v1/runs/{events[0]['run']['id']}/analysis", **parameters))
+        ids = [events[0]["run"]["id"] for events in runs]
+        answers.extend([await got(client, f"/v1/runs/{run_id}/analysis", **parameters) for run_id in ids])
 
     in_service(folder, use)
     return answers
