@@ -16,7 +16,6 @@ from statistics import median
 from typing import Any
 
 from xray.metrics import kendall_tau
-from xray_server.analysis.funnel import counts
 from xray_server.analysis.record import RunRecord, StageRecord, is_number
 
 _WORD = re.compile(r"[^\W_]{2,}")
@@ -141,8 +140,8 @@ def _flow(stage: StageRecord, offered: float | None) -> dict[str, Feature]:
     requested = stage.metrics.get("requested")
     if is_number(requested) and requested > 0 and is_number(went):
         found["returned_of_requested"] = Feature(went / requested, 0.05, "low")
-    balance = counts(stage)
-    lost = sum(flag["count"] for flag in balance["flags"] if flag["flag"] in ("unbalanced", "changed_ids"))
+    told = [stage.facts.get(name) for name in ("unknown_outputs", "not_returned", "dropped_silently")]
+    lost = sum(count for count in told if is_number(count))
     found["unaccounted"] = Feature(lost / max(stage.seen, 1), 0.02, "high")
     return found
 
@@ -161,7 +160,7 @@ def _shares(stage: StageRecord) -> dict[str, Feature]:
     for name in ("duplicates", "empty", "nulls", "unknown_labels", "unlabelled"):
         if is_number(metrics.get(name)):
             found[f"{name}_share"] = Feature(metrics[name] / size, 0.02, "high", size=size)
-    repeated = sum(len(places) - 1 for places in stage.places.values())
+    repeated = len(stage.rows) - len({row["candidate_id"] for row in stage.rows})
     found["repeated_ids_share"] = Feature(
         max(repeated, stage.facts.get("duplicate_ids") or 0) / size, 0.02, "high", size=size
     )

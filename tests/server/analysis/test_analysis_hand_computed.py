@@ -89,6 +89,18 @@ def test_what_is_not_kept_is_said(tmp_path):
     serving(tmp_path, ask, run_events(1, [SEARCH, summary]))
 
 
+def test_a_sample_does_not_tell_whether_a_candidate_arrived(tmp_path):
+    """The next stage saw others of the first stage's candidates than those that are kept of it: nobody can say."""
+    sample = Raw("search", "retrieval", SEARCH.rows, tier="sampled", kept=(4,))
+    judged = Raw("judge", "filtering", [row("a", verdict="passed")])
+
+    async def ask(client):
+        e = await got(client, f"/v1/runs/{uuid(1)}/candidates/e")
+        assert (e["outcome"], e["steps"][1]["seen"]) == ("unknown", "no")
+
+    serving(tmp_path, ask, run_events(1, [sample, judged]))
+
+
 def test_a_funnel_flags_duplicates_and_changed_ids(tmp_path):
     """An id that comes twice, and ids that go out without having come in."""
     twice = Raw("search", "retrieval", [row("a", rank=1), row("a", rank=2), row("b", rank=3)])
@@ -98,7 +110,7 @@ def test_a_funnel_flags_duplicates_and_changed_ids(tmp_path):
         stages = (await got(client, f"/v1/runs/{uuid(1)}/funnel"))["stages"]
         assert stages[0]["flags"][0] == {"flag": "duplicates", "count": 1, "ids": ["a"]}
         assert {"flag": "changed_ids", "count": 1, "ids": []} in stages[1]["flags"]
-        assert stages[1]["added"] == 1
+        assert (stages[1]["in"], stages[1]["out"], stages[1]["added"], stages[1]["balance"]) == (1, 2, 1, 0)
 
     serving(tmp_path, ask, run_events(1, [twice, changed]))
 
