@@ -171,7 +171,7 @@ def _shares(stage: StageRecord) -> dict[str, Feature]:
                 if is_number(count):
                     found[f"{name}.{key}"] = Feature(count / size, 0.03, size=size)
             if name == "sources":
-                found["distinct_sources"] = Feature(float(len(table)), 0.5)
+                found["distinct_sources"] = Feature(float(len(table)), 0.25)
     for key, ratio in (metrics.get("check_fail_ratio") or {}).items():
         if is_number(ratio):
             found[f"check_fail_ratio.{key}"] = Feature(ratio, 0.03)

@@ -8,12 +8,17 @@ import pytest
 
 from tests.server.analysis.support import Raw, got, row, run_events, sent, uuid
 from tests.server.helpers import error_of, in_service
+from xray_server.analysis.diff import diff
+from xray_server.analysis.funnel import funnel
+from xray_server.analysis.passport import passport
+from xray_server.analysis.record import RunRecord, StageRecord
 from xray_server.analysis.statistics import (
     benjamini_hochberg,
     clustered_share_test,
     mann_whitney,
     robust_scale,
 )
+from xray_server.analysis.whatif import what_if
 
 SEARCH = Raw("search", "retrieval", [row(i, rank=n + 1) for n, i in enumerate("abcde")])
 JUDGE = Raw(
@@ -290,3 +295,18 @@ def test_runs_that_are_not_there(tmp_path):
             assert error_of(await client.get(path), 404)["code"] == "not_found"
 
     serving(tmp_path, ask)
+
+
+def test_removed_candidates_are_not_kept():
+    """Retention leaves a stage's metrics and takes its candidates: nothing is concluded from their absence."""
+    document = {"id": "1", "run_id": "r", "name": "judge", "path": "judge", "type": "filtering", "order": 0}
+    document |= {"capture": {"mode": "full", "seen": 2, "kept": 2}, "metrics": {"input_count": 2, "output_count": 1}}
+    document["metrics"] |= {"passed": 1, "failed": 1, "label_counts": {"too_dear": 1}}
+    removed = StageRecord(document | {"candidates_removed_at": 1})
+    run = RunRecord({"id": "r"}, [removed])
+    step = passport(run, "a")["steps"][0]
+    assert (step["seen"], step["capture"]["why"], passport(run, "a")["outcome"]) == ("not kept", "removed", "unknown")
+    assert funnel(run)["stages"][0]["checked"] == "metrics"
+    told = what_if(run, removed, threshold=0.5)
+    assert (told["exact"], told["labels"][0]["more"], told["threshold"]["now"]) == (False, 1, None)
+    assert diff(run, run)["stages"][0]["only_in_a"] is None

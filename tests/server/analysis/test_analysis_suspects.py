@@ -11,9 +11,9 @@ from tests.server.helpers import in_service
 
 
 def a_run(number, *, strict=False, shifted=False, slow=None, lost=None, words=("red shoe", "boots")):
-    """A run of four stages over twenty products that are drawn; what is wrong with it is said."""
+    """A run of four stages over some thirty products that are drawn; what is wrong with it is said."""
     rng = random.Random(number)
-    ids = [f"p{n}" for n in rng.sample(range(60), 20)]
+    ids = [f"p{n}" for n in rng.sample(range(60), round(min(max(rng.gauss(28, 4), 15), 45)))]
     made = Raw("words", "generation", [row(word, data=word, length=len(word)) for word in words])
     source = ("east", "west", "north")
     found = [row(i, rank=n + 1, source=source[hash_of(i) % 3]) for n, i in enumerate(ids)]
@@ -30,7 +30,7 @@ def a_run(number, *, strict=False, shifted=False, slow=None, lost=None, words=("
         Raw("score", "scoring", scored),
     ]
     for stage in stages:
-        took = rng.uniform(8, 12) * (30 if stage.name == slow else 1)
+        took = rng.lognormvariate(2, 0.3) * (30 if stage.name == slow else 1)
         stage.fields["duration_ms"] = took
     return run_events(number, stages, input={"query": "red shoe and boots"})
 
