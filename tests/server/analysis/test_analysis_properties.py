@@ -93,7 +93,7 @@ def asked(*runs, ask):
         in_service(Path(folder), use)
 
 
-PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+PROPERTY = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @PROPERTY
