@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 import urllib3
@@ -17,6 +17,7 @@ from xray.delivery.batch import split_event
 from xray.exceptions import ServiceError, ServiceUnreachable
 from xray.hand_built import Run
 from xray.html import Answer, RunView, StageView, answer, run_view
+from xray.insight import InsightCalls
 from xray.results import Results
 from xray.settings import load_settings
 
@@ -65,7 +66,7 @@ class SendSummary:
         return not self.rejected
 
 
-class Client:
+class Client(InsightCalls):
     """Asks an X-Ray service. Safe to share between threads.
 
     Args:
@@ -215,6 +216,18 @@ class Client:
             parameters: The query parameters; None values are left out.
         """
         return self._call("GET", path, parameters=parameters)
+
+    def post(self, path: str, body: Any = None, parameters: Mapping[str, Any] | None = None) -> Json:
+        """Send JSON to a path of the API.
+
+        Args:
+            path: The path, beginning with ``/``.
+            body: What to send.
+            parameters: The query parameters; None values are left out.
+        """
+        given = {name: str(value) for name, value in (parameters or {}).items() if value is not None}
+        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        return self._call("POST", path + (f"?{urlencode(given)}" if given else ""), body=data, headers=headers)
 
     def _send(self, events: Sequence[Json], timeout_s: float | None) -> Json:
         body = gzip.compress(msgspec.msgpack.encode({"events": events}), compresslevel=1)

@@ -13,7 +13,19 @@ from fastapi import FastAPI
 from xray.exceptions import ConfigurationError
 from xray.plugins import Plugins, installed
 from xray_server import errors
-from xray_server.api import health, ingest, query, runs, stages, wire
+from xray_server.api import (
+    analyses,
+    comparisons,
+    funnels,
+    health,
+    ingest,
+    passports,
+    query,
+    runs,
+    stages,
+    whatif,
+    wire,
+)
 from xray_server.api.answers import Service
 from xray_server.daemons.daemon import running
 from xray_server.daemons.refresher import Refresher
@@ -74,6 +86,7 @@ def create_app(
             async with running(service.daemons):
                 yield
         finally:
+            await service.analyst.close()
             await service.workers.close()
             await used_store.close()
 
@@ -88,7 +101,8 @@ def create_app(
     )
     app.state.service = service
     errors.install(app)
-    for resource in (ingest, wire, query, runs, stages, health):
+    insight = (passports, funnels, comparisons, whatif, analyses)
+    for resource in (ingest, wire, query, runs, stages, *insight, health):
         app.include_router(resource.router)
     return app
 

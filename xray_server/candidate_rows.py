@@ -81,12 +81,12 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
         raise SchemaError(
             "Columns need one column of ids.", code="bad_candidate", path=path, hint="Name it 'candidate_id'."
         )
-    for name, values in columns.items():
+    for name, column in columns.items():
         if name not in ID_NAMES:
             _check_name(name, f"{path}.{name}", own_columns)
-        if isinstance(values, dict) and name in BY_FIELD:
+        if isinstance(column, dict) and name in BY_FIELD:
             continue
-        if values is not None and not isinstance(values, list):
+        if column is not None and not isinstance(column, list):
             raise SchemaError("A column is a list.", code="bad_value", path=f"{path}.{name}")
     ids = columns[id_names[0]]
     values: dict[str, Any] = {

@@ -41,7 +41,7 @@ class Ingest:
         self._run_fields = RunFields(store)
 
     async def accept(
-        self, project: str, events: Sequence[Any], *, schema_version: int = SCHEMA_VERSION
+        self, project: str, events: Sequence[Any], *, schema_version: int = SCHEMA_VERSION, analyze: bool = False
     ) -> IngestResult:
         """Store the good events of a batch; they are durable when this returns.
 
@@ -49,6 +49,7 @@ class Ingest:
             project: The project.
             events: What a JSON or msgpack decoder gave.
             schema_version: The version of the wire schema that the sender wrote.
+            analyze: Whether the result is to name the runs that end in the batch.
 
         Returns:
             How many events were stored, and what is wrong with the others.
@@ -57,9 +58,9 @@ class Ingest:
             StoreError: Some or all of the events are not stored; sending all of them again is safe.
         """
         if len(events) >= IN_THREAD_FROM_EVENTS or _candidate_count(events) >= IN_THREAD_FROM_CANDIDATES:
-            prepared = await asyncio.to_thread(prepare, events, schema_version, self._plugins)
+            prepared = await asyncio.to_thread(prepare, events, schema_version, self._plugins, analyze=analyze)
         else:
-            prepared = prepare(events, schema_version, self._plugins)
+            prepared = prepare(events, schema_version, self._plugins, analyze=analyze)
         return await self.take(project, prepared)
 
     async def take(self, project: str, prepared: Prepared) -> IngestResult:

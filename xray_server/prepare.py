@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from xray.exceptions import SchemaError, did_you_mean
 from xray.ids import id_time_ms, now_ms
@@ -21,7 +21,7 @@ from xray_server.run_fields import Said, said
 from xray_server.stores.base import WriteBatch
 from xray_server.validation import ValidEvent, validate_event
 
-_BATCH_KEYS = ("events", "schema")
+_BATCH_KEYS = ("analyze", "events", "schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class IngestResult:
 
     accepted: int = 0
     errors: list[RejectedEvent] = field(default_factory=list)
+    to_analyze: dict[str, None] = field(default_factory=dict)
+    """The runs that ended in the batch, where it asks for their analysis."""
 
 
 @dataclass(slots=True)
@@ -50,8 +52,22 @@ class Prepared:
     to_measure: set[str] = field(default_factory=set)
 
 
-def batch_of(body: Any, max_events: int) -> tuple[list[Any], int]:
-    """The events of a decoded body, and the version of the wire schema that the sender wrote.
+class Batch(NamedTuple):
+    """What a body holds.
+
+    Args:
+        events: The events, not looked at yet.
+        schema_version: The version of the wire schema that the sender wrote.
+        analyze: Whether the runs that end in it are to be analyzed.
+    """
+
+    events: list[Any]
+    schema_version: int = SCHEMA_VERSION
+    analyze: bool = False
+
+
+def batch_of(body: Any, max_events: int) -> Batch:
+    """What a decoded body holds.
 
     Args:
         body: What a JSON or msgpack decoder gave.
@@ -83,16 +99,17 @@ def batch_of(body: Any, max_events: int) -> tuple[list[Any], int]:
             path="events",
             hint="Send them in several batches.",
         )
-    return events, schema_version
+    return Batch(events, schema_version, bool(body.get("analyze")))
 
 
-def prepare(events: Sequence[Any], schema_version: int, plugins: Plugins) -> Prepared:
+def prepare(events: Sequence[Any], schema_version: int, plugins: Plugins, *, analyze: bool = False) -> Prepared:
     """Validate, measure and paginate the events of a batch; bad ones are named in the result.
 
     Args:
         events: The events.
         schema_version: The version of the wire schema that the sender wrote.
         plugins: The stage types that the service has.
+        analyze: Whether the runs that end in the batch are to be analyzed.
     """
     prepared = Prepared()
     for index, event in enumerate(events):
@@ -102,6 +119,8 @@ def prepare(events: Sequence[Any], schema_version: int, plugins: Plugins) -> Pre
             prepared.result.errors.append(RejectedEvent(index, error))
             continue
         _add(prepared, valid, plugins)
+        if analyze and valid.type == "run.end":
+            prepared.result.to_analyze[valid.run["id"]] = None
         prepared.result.accepted += 1
     return prepared
 

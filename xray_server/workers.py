@@ -154,8 +154,8 @@ def main() -> None:
             return
         found: Prepared | None = None
         with contextlib.suppress(Exception):  # the service finds out what is wrong with it
-            events, schema_version = batch_of(msgspec.msgpack.decode(body), max_events)
-            found = prepare(events, schema_version, plugins)
+            batch = batch_of(msgspec.msgpack.decode(body), max_events)
+            found = prepare(batch.events, batch.schema_version, plugins, analyze=batch.analyze)
         try:
             _write(answers, pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL))
         except BrokenPipeError:

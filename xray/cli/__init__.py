@@ -1,4 +1,4 @@
-"""The command line: ``xray serve``, ``runs``, ``show``, ``query`` and others."""
+"""The command line: ``xray serve``, ``runs``, ``show``, ``query``, ``why`` and others."""
 
 from __future__ import annotations
 

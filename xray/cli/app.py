@@ -13,13 +13,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from xray.cli import insight, upkeep
 from xray.cli import show as views
 from xray.cli import spool as spool_commands
-from xray.cli import upkeep
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
-from xray.exceptions import ServiceError, XRayError
-from xray.ids import is_id
+from xray.exceptions import XRayError
 
 app = typer.Typer(
     name="xray",
@@ -45,6 +44,7 @@ err = Console(stderr=True, highlight=False)
 
 
 upkeep.install(app)
+insight.install(app)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -166,22 +166,11 @@ def show(
 ) -> None:
     """Show a run as a tree of stages: counts, fail ratio, top reason labels, durations."""
     with Client(server) as client:
-        answer = client.run(_find_run(client, run))
+        answer = client.run(client.run_id(run))
     if as_json:
         _print_json(answer)
     else:
         views.print_run(out, answer)
-
-
-def _find_run(client: Client, wanted: str) -> str:
-    if is_id(wanted):
-        return wanted
-    filters = {} if wanted == "latest" else {"key": wanted}
-    rows = client.runs(limit=1, **filters)["rows"]
-    if not rows:
-        what = "there are no runs yet" if wanted == "latest" else f"no run has the id or key '{wanted}'"
-        raise ServiceError(f"Nothing to show: {what}.", status=404, code="not_found", hint="'xray runs' lists them.")
-    return str(rows[0]["id"])
 
 
 @app.command()

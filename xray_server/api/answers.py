@@ -11,6 +11,8 @@ from fastapi import Depends, Request
 from xray.exceptions import PluginError, QueryError
 from xray.metrics import Metric
 from xray.plugins import Plugins
+from xray_server.analysis.analyst import Analyst
+from xray_server.analysis.llm import Model, ModelSettings
 from xray_server.api.suffixes import read_parameter
 from xray_server.daemons.daemon import Daemon
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
@@ -53,6 +55,8 @@ class Service:
         self.workers = Workers(settings.ingest_processes, settings.max_events_per_batch)
         self.daemons: Sequence[Daemon] = ()
         """What runs beside answering; empty until the application has started."""
+        model = ModelSettings.from_environment()
+        self.analyst = Analyst(store, None if model is None else Model(model))
 
     async def declarations(self) -> dict[str, list[Metric]]:
         """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.

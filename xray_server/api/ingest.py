@@ -27,6 +27,7 @@ _BODY = {
                     "properties": {
                         "schema": {"type": "integer", "default": SCHEMA_VERSION},
                         "events": {"type": "array", "items": {"type": "object"}},
+                        "analyze": {"type": "boolean", "default": False},
                     },
                 },
             }
@@ -52,7 +53,7 @@ async def ingest(request: Request, service: Here) -> Response:
     """Store a batch of events.
 
     Each event stands alone: where some are bad, the others are stored all the same. Events may come in any order and
-    more than once.
+    more than once. With ``analyze`` each run that ends in the batch is analyzed in the background.
     """
     settings = service.settings
     body = await receive_body(
@@ -60,10 +61,14 @@ async def ingest(request: Request, service: Here) -> Response:
     )
     prepared = await service.workers.prepare(body.plain) if body.is_msgpack else None
     if prepared is None:
-        events, schema_version = batch_of(await body.decoded(), settings.max_events_per_batch)
-        result = await service.ingest.accept(service.project, events, schema_version=schema_version)
+        batch = batch_of(await body.decoded(), settings.max_events_per_batch)
+        result = await service.ingest.accept(
+            service.project, batch.events, schema_version=batch.schema_version, analyze=batch.analyze
+        )
     else:
         result = await service.ingest.take(service.project, prepared)
+    for run_id in result.to_analyze:
+        service.analyst.analyze_later(service.project, run_id)
     errors = [{"index": rejected.index, "error": rejected.error.as_dict()} for rejected in result.errors]
     answer: dict[str, Any] = {"accepted": result.accepted, "errors": errors}
     if not errors:

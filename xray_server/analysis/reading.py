@@ -1,0 +1,282 @@
+"""Reading runs out of a store, within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xray.ids import is_id
+from xray_server.analysis.record import RunRecord, StageRecord
+from xray_server.documents import Document
+from xray_server.errors import ApiError, not_found
+from xray_server.pages import CandidatePage
+from xray_server.query.ast import EVERYTHING, And, Compare, Condition, Field, In, Not, Scan, SortKey, Test
+from xray_server.stores.base import Store
+
+MAX_CANDIDATES = 500_000
+"""Candidates of one run that an analysis reads; beyond them a stage counts as one that is not kept."""
+
+BATCH = 500
+
+
+MAX_SCANNED = 50_000
+MAX_HISTORY_CANDIDATES = 2_000
+ENOUGH_RUNS = 40
+"""Where a version has so many runs of its own, it is compared with these alone."""
+
+_STARTED = Field(("started_at",))
+
+
+@dataclass(slots=True)
+class Sightings:
+    """Where a candidate was seen.
+
+    Args:
+        rows: Stage, row, and whether that stage lost it.
+        complete: Whether the search came to its end.
+        without_all: How many of the stages no longer hold their candidates.
+    """
+
+    rows: list[tuple[Document, dict[str, Any], bool]] = field(default_factory=list)
+    complete: bool = True
+    without_all: int = 0
+
+
+class Reader:
+    """Reads what an analysis needs.
+
+    Args:
+        store: The store, open.
+        project: The project.
+    """
+
+    def __init__(self, store: Store, project: str) -> None:
+        self._store = store
+        self._project = project
+
+    async def run(self, run_id: str, *, candidates: bool = True) -> RunRecord:
+        """A run with its stages.
+
+        Args:
+            run_id: The run's id.
+            candidates: Whether to read the candidates too.
+
+        Raises:
+            ApiError: There is no such run.
+            StoreError: The data could not be read.
+        """
+        documents = await self.runs(equals("id", run_id), limit=1) if is_id(run_id) else []
+        if not documents:
+            hint = None if is_id(run_id) else "Look for your own id with /v1/runs?key=…"
+            raise not_found(f"There is no run '{run_id:.100}'.", hint)
+        stages = await self.stages(stage=equals("run_id", run_id))
+        left = MAX_CANDIDATES
+        records = []
+        for document in stages:
+            record = await self.stage(document, left) if candidates else StageRecord(document)
+            left -= len(record.rows)
+            records.append(record)
+        return RunRecord(documents[0], records)
+
+    async def stage(self, document: Document, at_most: int = MAX_CANDIDATES) -> StageRecord:
+        """A stage with its candidates.
+
+        Args:
+            document: The stage's document.
+            at_most: Of a stage with more candidates none are read.
+        """
+        rows: list[dict[str, Any]] = []
+        async for page in self._pages(document["id"]):
+            if len(rows) + len(page.ids) > at_most:
+                return StageRecord(document)
+            # Decompressing is work on the event loop's thread: let others have it in between.
+            await asyncio.sleep(0)
+            rows += page.columns().rows()
+        return StageRecord(document, rows)
+
+    async def sightings(self, candidate_id: str, pipeline: Condition, limit: int) -> Sightings:
+        """The rows of a candidate in all stages of some runs, the latest runs first.
+
+        The store narrows the stages to those that may have it; of these only the pages that do are decompressed.
+
+        Args:
+            candidate_id: The candidate's id.
+            pipeline: The condition on the runs.
+            limit: After so many stages that have it the search ends.
+        """
+        found = Sightings()
+        has_it = Test(Field(("candidate_id",)), Compare("eq", candidate_id))
+        sort = (SortKey(Field(("pipeline", "started_at")), descending=True), _BY_ID)
+        after: tuple[Any, ...] | None = None
+        stages, scanned = 0, 0
+        while True:
+            scan = Scan("stages", pipeline, EVERYTHING, has_it, sort, after, BATCH)
+            batch = await self._store.scan(self._project, scan)
+            for row in batch:
+                scanned += 1
+                rows = await self._rows_of(row.document["id"], candidate_id)
+                record = StageRecord(row.document, rows)
+                own = [candidate for candidate in rows if candidate["candidate_id"] == candidate_id]
+                found.rows += [(row.document, candidate, record.lost(candidate)) for candidate in own]
+                found.without_all += bool(row.document.get("candidates_removed_at"))
+                stages += bool(own)
+                if stages >= limit or scanned >= MAX_SCANNED:
+                    found.complete = False
+                    return found
+            if len(batch) < BATCH:
+                return found
+            after = batch[-1].sort_values
+
+    async def _rows_of(self, stage_id: str, candidate_id: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        async for page in self._pages(stage_id):
+            if candidate_id in page.ids:
+                await asyncio.sleep(0)
+                rows += page.columns().rows()
+        return rows
+
+    async def history_of(self, run: Document, *, limit: int, version: str | None = None) -> list[RunRecord]:
+        """Other runs of the same pipeline that have ended, the latest before it first, then the next ones after it.
+
+        Of its own version where that has enough of them by itself.
+
+        Args:
+            run: The run.
+            limit: How many at the most.
+            version: Only runs of this version.
+        """
+        wanted = version if version is not None else run.get("version")
+        found: list[Document] = []
+        if wanted is not None:
+            found = await self._neighbours(run, limit, equals("version", wanted))
+        if version is None and len(found) < ENOUGH_RUNS:
+            found = await self._neighbours(run, limit, EVERYTHING)
+        stages = await self.stages_of([other["id"] for other in found])
+        records = []
+        for other in found:
+            of_run = [await self._for_history(document) for document in stages[other["id"]]]
+            records.append(RunRecord(other, of_run))
+        return records
+
+    async def _neighbours(self, run: Document, limit: int, condition: Condition) -> list[Document]:
+        label = run.get("label")
+        same = all_of(equals("label", label), condition, Not(equals("id", run["id"])), Not(equals("status", "running")))
+        at = run.get("started_at") or 0
+        found: list[Document] = []
+        for op, descending in (("lte", True), ("gt", False)):
+            near = all_of(same, Test(_STARTED, Compare(op, at)))  # type: ignore[arg-type]  # one of the operators
+            key = SortKey(_STARTED, descending=descending)
+            if len(found) < limit:
+                found += await self.runs(near, sort=(key,), limit=limit - len(found))
+        return found
+
+    async def _for_history(self, document: Document) -> StageRecord:
+        """A stage of the history; of a large one its metrics have to do."""
+        return await self.stage(document, MAX_HISTORY_CANDIDATES)
+
+    async def runs(self, pipeline: Condition, *, sort: Sequence[SortKey] = (), limit: int = BATCH) -> list[Document]:
+        """Runs that satisfy a condition on the schema's own scalar fields.
+
+        Args:
+            pipeline: The condition.
+            sort: The order; by id by default.
+            limit: How many at the most.
+        """
+        return await self._scan(Scan(of="runs", pipeline=pipeline, sort=(*sort, _BY_ID), limit=limit), limit)
+
+    async def stages(
+        self,
+        *,
+        pipeline: Condition = EVERYTHING,
+        stage: Condition = EVERYTHING,
+        sort: Sequence[SortKey] = (),
+        limit: int = 50_000,
+    ) -> list[Document]:
+        """Stages that satisfy conditions on the schema's own scalar fields and on metrics.
+
+        Args:
+            pipeline: The condition on their runs.
+            stage: The condition on the stages.
+            sort: The order; by id by default.
+            limit: How many at the most.
+        """
+        scan = Scan(of="stages", pipeline=pipeline, stage=stage, sort=(*sort, _BY_ID), limit=limit)
+        return await self._scan(scan, limit)
+
+    async def stages_of(self, run_ids: Sequence[str]) -> dict[str, list[Document]]:
+        """Run id → its stages."""
+        found: dict[str, list[Document]] = {run_id: [] for run_id in run_ids}
+        for start in range(0, len(run_ids), 50):
+            some = tuple(run_ids[start : start + 50])
+            for document in await self.stages(stage=Test(Field(("run_id",)), In(some))):
+                if document["run_id"] in found:
+                    found[document["run_id"]].append(document)
+        return found
+
+    async def _scan(self, scan: Scan, limit: int) -> list[Document]:
+        found: list[Document] = []
+        after: tuple[Any, ...] | None = None
+        while len(found) < limit:
+            size = min(BATCH, limit - len(found))
+            rows = await self._store.scan(
+                self._project,
+                Scan(scan.of, scan.pipeline, scan.stage, None, scan.sort, after, size),
+            )
+            found += [row.document for row in rows]
+            if len(rows) < size:
+                break
+            after = rows[-1].sort_values
+        return found
+
+    async def _pages(self, stage_id: str) -> AsyncIterator[CandidatePage]:
+        pages = self._store.pages(self._project, stage_id)
+        try:
+            async for page in pages:
+                yield page
+        finally:
+            close = getattr(pages, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def equals(name: str, value: Any) -> Condition:
+    """A condition that a scalar field has this value."""
+    return Test(Field((name,)), Compare("eq", value))
+
+
+def all_of(*conditions: Condition | None) -> Condition:
+    """A condition that all of these hold; None does not count."""
+    return And(tuple(condition for condition in conditions if condition is not None))
+
+
+def one_stage(run: RunRecord, wanted: str) -> StageRecord:
+    """The stage of a run with this id, path or (where only one has it) name.
+
+    Args:
+        run: The run.
+        wanted: What was asked for.
+
+    Raises:
+        ApiError: There is none, or several have the name.
+    """
+    for stage in run.stages:
+        if wanted in (stage.id, stage.path):
+            return stage
+    named = [stage for stage in run.stages if stage.name == wanted]
+    if len(named) == 1:
+        return named[0]
+    paths = ", ".join(stage.path for stage in run.stages)
+    if named:
+        raise ApiError(
+            f"{len(named)} stages of the run are named '{wanted:.100}'.",
+            status=422,
+            code="ambiguous_stage",
+            path="stage",
+            hint=f"Give a path: {', '.join(stage.path for stage in named)}.",
+        )
+    raise not_found(f"The run has no stage '{wanted:.100}'.", f"It has {paths}." if paths else "It has no stages.")
+
+
+_BY_ID = SortKey(Field(("id",)))
