@@ -49,6 +49,23 @@ class Metric:
         }
 
 
+def folded(name: str) -> str:
+    """A metric's name without what questions may spell it with: ``_`` and case."""
+    return name.replace("_", "").lower()
+
+
+RESERVED_NAMES = frozenset({
+    "accumulator", "all", "and", "binary", "bitsallclear", "bitsallset", "bitsanyclear", "bitsanyset", "box", "center",
+    "centersphere", "code", "comment", "date", "elemmatch", "eq", "exists", "explain", "expr", "function",
+    "geointersects", "geometry", "geowithin", "gt", "gte", "hint", "in", "jsonschema", "literal", "lt", "lte",
+    "maxdistance", "meta", "mindistance", "mod", "natural", "ne", "near", "nearsphere", "nin", "nor", "not",
+    "numberdecimal", "numberdouble", "numberint", "numberlong", "oid", "options", "or", "orderby", "polygon", "query",
+    "rand", "regex", "samplerate", "search", "size", "slice", "text", "timestamp", "type", "uniquedocs", "uuid",
+    "vectorsearch", "where", "within",
+})  # fmt: skip
+"""Names that no metric may have, folded: those of the query language's operators and of MongoDB's others."""
+
+
 COMMON_METRICS = (
     Metric("duration_ms", "ms", "Time from the call to its return, by a monotonic clock.", bad="high"),
     Metric("input_count", "candidates", "Candidates that came in."),

@@ -12,9 +12,11 @@ from typing import Any
 
 from xray.capture.limits import Limits
 from xray.capture.policy import Policy
+from xray.capture.redact import REDACTED, Redactor
 from xray.delivery.transport import Transport
 from xray.delivery.worker import Record, Stats, Worker
 from xray.exceptions import XRayError
+from xray.plugins import failures as plugin_failures
 from xray.settings import Settings, load_settings
 
 log = logging.getLogger("xray")
@@ -56,8 +58,7 @@ class Runtime:
             try:
                 policy = _policy_of(self.settings)
             except XRayError as error:  # from the environment: configure() has checked its own
-                log.warning("X-Ray: %s Everything is captured whole.", error)
-                policy = Policy()
+                policy = _policy_in_doubt(self.settings, error)
             self._policy = policy
         return policy
 
@@ -87,6 +88,10 @@ class Runtime:
                 self._transport = None
         if worker is not None:
             worker.stop(self.settings.shutdown_timeout_s)
+        if overrides.get("plugins"):
+            from xray.plugins import installed
+
+            installed().add_modules(settings.plugins)
 
     def reset(self) -> None:
         """Forget all settings and what was recorded, after sending it; for tests."""
@@ -115,7 +120,8 @@ class Runtime:
         """See :func:`xray.stats`."""
         worker = self._worker
         stats = worker.stats() if worker is not None else Stats(0, 0, 0, 0, {}, {})
-        return dataclasses.replace(stats, failures=dict(self._failures), sampled_out=self._sampled_out)
+        failures = dict(self._failures) | plugin_failures()
+        return dataclasses.replace(stats, failures=failures, sampled_out=self._sampled_out)
 
     def count_sampled_out(self, records: int) -> None:
         """Count records of a run that was held and, at its end, not kept."""
@@ -181,6 +187,17 @@ def _policy_of(settings: Settings) -> Policy:
         max_text_chars=settings.max_text_chars,
     )
     return Policy(limits=limits).refined(settings.capture, settings.redact or None)
+
+
+def _policy_in_doubt(settings: Settings, error: XRayError) -> Policy:
+    """What holds where the environment says what cannot be: nothing leaves readable that was to be unreadable."""
+    try:
+        policy = _policy_of(dataclasses.replace(settings, capture="full"))
+    except XRayError as redaction:
+        log.warning("X-Ray: %s Every value is made unreadable.", redaction)
+        return Policy(redactor=Redactor(lambda _path, _value: REDACTED))
+    log.warning("X-Ray: %s Everything is captured whole.", error)
+    return policy
 
 
 runtime = Runtime()

@@ -172,8 +172,9 @@ def _add_candidates(
         kept = Columns([], {}, columns.facts)
     elif mode == "sampled" and policy.capture.strategy is not None and seen:
         # Seeded by the stage, so that the same record gives the same sample when it is made into an event again.
-        kept = columns.picked(choose(policy.capture.strategy, columns, _seed(event["id"])))
-        reason = str(policy.capture.strategy)
+        notes: list[str] = []
+        kept = columns.picked(choose(policy.capture.strategy, columns, _seed(event["id"]), notes))
+        reason = "; ".join([str(policy.capture.strategy), *notes])
     if len(kept) and (own_type or not surely_within(kept, policy.limits, snapshot_bytes)):
         limited = apply_limits(kept, policy.limits, _seed(event["id"]))
         kept = limited.columns

@@ -237,6 +237,8 @@ class StageType:
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_KEYWORDS = ("type", "name", "of", "capture", "redact", "index")
+"""What every decorator takes that is no field."""
 
 
 def check_stage_type(stage_type: StageType) -> None:
@@ -249,6 +251,16 @@ def check_stage_type(stage_type: StageType) -> None:
     for attribute in ("name", "meaning"):
         if not isinstance(getattr(stage_type, attribute, None), str):
             raise PluginError(f"Stage type {place} has no '{attribute}'.", path=place)
+    declared: tuple[tuple[str, type], ...] = (
+        ("fields", Field), ("columns", str), ("metrics", Metric), ("reads_inputs", str), ("unmeasured_fields", str),
+    )  # fmt: skip
+    for attribute, of in declared:
+        given = getattr(stage_type, attribute)
+        if not isinstance(given, tuple) or not all(isinstance(each, of) for each in given):
+            raise PluginError(f"Stage type {place}: '{attribute}' is no tuple of {of.__name__}.", path=place)
+    taken = {f.name for f in stage_type.fields} & {*_KEYWORDS, *(f.name for f in COMMON_FIELDS)}
+    if taken:
+        raise PluginError(f"Stage type {place} has a field '{min(taken)}', which every decorator has.", path=place)
     metric_names = [metric.name for metric in stage_type.all_metrics()]
     for kind, names in (
         ("type", [stage_type.name]),
