@@ -12,7 +12,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +23,7 @@ from xray.guard import CALL_BUDGET_S, DEADLINE_S, Guard, Report
 from xray.guarded_types import GuardedStageType
 from xray.hookspecs import RedactorFunction, SamplerFunction
 from xray.metrics import RESERVED_NAMES, Metric, folded
+from xray.plugin_info import PluginInfo
 from xray.settings import load_settings
 from xray.stage_types.base import StageType, check_stage_type
 
@@ -46,33 +46,6 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _STRATEGY_WORDS = frozenset(
     {"top", "bottom", "random", "per", "per_label", "boundary", "adaptive", "full", "sampled", "summary"}
 )
-
-
-@dataclass(slots=True)
-class PluginInfo:
-    """What is known of one plugin.
-
-    Args:
-        name: The entry point's name, else the module's, else what it was registered under.
-        origin: ``built-in``, ``package xray-dedup``, ``setting plugins`` or ``registered``.
-        version: The version of the package that it comes from, or None.
-        hooks: The hooks that it has.
-        stage_types: The names of the stage types that it brings.
-        redactors: The names of the redactors that it brings.
-        samplers: The names of the sampling strategies that it brings.
-        problems: What could not be loaded or was left out, and why.
-        load_ms: How long it took to load.
-    """
-
-    name: str
-    origin: str
-    version: str | None = None
-    hooks: list[str] = field(default_factory=list)
-    stage_types: list[str] = field(default_factory=list)
-    redactors: list[str] = field(default_factory=list)
-    samplers: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    load_ms: float = 0.0
 
 
 class Plugins:

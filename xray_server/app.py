@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from xray.plugins import Plugins, installed
 from xray_server import errors
 from xray_server.api import health, ingest, query, runs, stages
+from xray_server.api import plugins as plugins_api
 from xray_server.api.answers import Service
 from xray_server.settings import ServerSettings, sqlite_path
 from xray_server.stores.base import Store
@@ -66,7 +67,7 @@ def create_app(
     )
     app.state.service = service
     errors.install(app)
-    for resource in (ingest, query, runs, stages, health):
+    for resource in (ingest, query, runs, stages, plugins_api, health):
         app.include_router(resource.router)
     return app
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from xray.cli import plugins as plugin_commands
 from xray.cli import show as views
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(plugin_commands.app, name="plugins")
 
 Server = Annotated[
     str | None,
