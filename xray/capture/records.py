@@ -66,6 +66,8 @@ def stage_event(stage: ActiveStage) -> dict[str, Any]:
     facts = dict(stage.facts or {})
     if stage.candidates_from is not None:
         facts["candidates_from"] = stage.candidates_from
+    if spec.indexed:
+        facts["indexed"] = spec.indexed
     event: dict[str, Any] = {
         "type": "stage",
         "id": stage.id,
