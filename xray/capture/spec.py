@@ -54,8 +54,11 @@ class StageSpec:
         """The tier, or None where the run's policy says it."""
         self.redact = redact
         self.indexed = list(indexed)
+        named = [value for value in options.values() if isinstance(value, str)]
         self.parameters = (
-            None if function is None else Parameters(function, takes_candidates=stage_type.takes_candidates)
+            None
+            if function is None
+            else Parameters(function, takes_candidates=stage_type.takes_candidates, named=named)
         )
         self.plan_cache: dict[type, Any] = {}
         self._policy: tuple[Policy, Policy] | None = None
