@@ -17,6 +17,7 @@ from xray.delivery.transport import Transport
 from xray.delivery.worker import Record, Stats, Worker
 from xray.exceptions import XRayError
 from xray.plugins import failures as plugin_failures
+from xray.plugins import installed
 from xray.settings import Settings, load_settings
 
 log = logging.getLogger("xray")
@@ -77,6 +78,8 @@ class Runtime:
         """Change settings; see :func:`xray.configure`."""
         merged = {**self._overrides, **overrides}
         settings, _ = load_settings(merged)
+        if overrides.get("plugins"):  # first: other settings may name what they bring
+            installed().add_modules(settings.plugins)
         _policy_of(settings)  # both raise before anything is changed
         with self._lock:
             worker, self._worker = self._worker, None
@@ -88,10 +91,6 @@ class Runtime:
                 self._transport = None
         if worker is not None:
             worker.stop(self.settings.shutdown_timeout_s)
-        if overrides.get("plugins"):
-            from xray.plugins import installed
-
-            installed().add_modules(settings.plugins)
 
     def reset(self) -> None:
         """Forget all settings and what was recorded, after sending it; for tests."""
