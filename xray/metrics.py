@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 MetricKind = Literal["number", "table", "data"]
+DeclaredKind = Literal["number", "table", "data", "column"]
+"""What a sender may declare of a type that the service may not have: its metrics, and its own candidate columns."""
+
 MetricValue = Any  # a number, a table {name: number}, or JSON data
 
 

@@ -29,6 +29,7 @@ class Reader:
         self.site = folder / "site"
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.environment = {**os.environ, "XRAY_SERVER_URL": url, "PYTHONPATH": str(self.site), "PATH": path}
+        self.environment["COLUMNS"] = "200"  # wide enough for whole lines
 
     def run(self, *command: str) -> str:
         done = subprocess.run(

@@ -188,7 +188,7 @@ def _add_candidates(
         event["metrics"] = metrics
         if own_type:
             # The service need not have the plugin: it takes the metrics from here, with what they mean.
-            event["metric_declarations"] = [metric.as_dict() for metric in stage_type.metrics]
+            event["metric_declarations"] = stage_type.declarations()
     capture: dict[str, Any] = {"mode": mode, "seen": seen, "kept": len(kept), "markers": markers}
     if counted:
         capture["seen"] = columns.facts["counted"]

@@ -225,6 +225,11 @@ class StageType:
         """The common metrics and this type's own."""
         return COMMON_METRICS + self.metrics + CRITERIA_METRICS
 
+    def declarations(self) -> list[dict[str, Any]]:
+        """What a service without this type must know to answer questions about its metrics and columns, as JSON."""
+        columns = [Metric(name, "", "A candidate's column.", indexed=False).as_dict() for name in self.columns]
+        return [metric.as_dict() for metric in self.metrics] + [column | {"kind": "column"} for column in columns]
+
     def measure(self, columns: Columns) -> dict[str, MetricValue]:
         """What :meth:`compute` gives, and the metrics that X-Ray computes for every type.
 
@@ -262,6 +267,9 @@ def check_stage_type(stage_type: StageType) -> None:
     if taken:
         raise PluginError(f"Stage type {place} has a field '{min(taken)}', which every decorator has.", path=place)
     metric_names = [metric.name for metric in stage_type.all_metrics()]
+    both = set(stage_type.columns) & set(metric_names)
+    if both:
+        raise PluginError(f"Stage type {place} has a column and a metric '{min(both)}'.", path=place)
     for kind, names in (
         ("type", [stage_type.name]),
         ("field", [f.name for f in stage_type.fields]),
