@@ -82,6 +82,22 @@ def test_the_guide_is_followed_to_the_letter(reader):
     assert "price_check_largest_share 0.6667" in said["xray show latest"]
 
 
+def test_the_other_examples_of_the_page_run(reader):
+    """What comes after the guide records without loss or failure."""
+    text = PAGE.read_text()
+    start = text[: text.index("## Where plugins are found")].count("\n")
+    blocks = [block.text for block in blocks_of(PAGE) if block.line > start and block.language == "python"]
+    assert blocks
+    (reader.folder / "page.py").write_text(
+        "\n".join([*blocks, "assert xray.flush(timeout_s=20), xray.stats()", "assert not xray.stats().failures"])
+    )
+    reader.run(sys.executable, "page.py")
+    rows = json.loads(
+        reader.run("xray", "query", '{"stage": {"name": "payments"}, "candidate": {}, "return": "candidates"}', "--json")
+    )["rows"]
+    assert {row["data"]["note"] for row in rows} == {"paid with [card]"}
+
+
 def test_the_new_package_is_typed(reader):
     """Its sources pass mypy in strict mode, and its decorator keeps a callable's signature and checks callables."""
     reader.run("xray", "plugins", "new", "typed-thing")

@@ -142,8 +142,12 @@ POOL = [{"id": "a", "w": 3}, {"id": "b", "w": 9}]
 def sound(pool):
     return pool[:1]
 
-@xray.stage("raising", "raising", redact="plugin:raising")
+@xray.stage("raising", "raising")
 def raising(pool):
+    return pool
+
+@xray.retrieval_stage("redacted", redact="plugin:raising")
+def redacted(pool):
     return pool
 
 @xray.stage("slow", "slow")
@@ -158,6 +162,7 @@ def lying(pool):
 def run():
     kept = sound(POOL)
     assert raising(POOL) is POOL
+    assert redacted(POOL) is POOL
     for _ in range(8):
         assert slow(POOL) is POOL
     assert lying(POOL) is POOL
@@ -199,6 +204,8 @@ def test_a_pipeline_and_a_service_among_hostile_plugins(modules, tmp_path, monke
         assert stages["sound"]["metrics"]["fail_ratio"] == 0.5
         assert stages["sound"]["type"] == "filtering"
         assert stages["raising"]["facts"]["extract_error"] == "RuntimeError: on purpose"
+        lost = {"id": "[redacted: the redactor failed]", "w": "[redacted: the redactor failed]"}
+        assert [row["data"] for row in client.candidates(stages["redacted"]["id"])["rows"]] == [lost, lost]
         assert "which is no Columns" in stages["lying"]["facts"]["extract_error"]
         assert len(client.query({"stage": {"name": "slow"}, "candidate": {"id": "b"}})["rows"]) == 8
         said = done.stderr
