@@ -39,7 +39,7 @@ def page() -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value is None or value == ():
         return ""
     return f"`{int(value) if isinstance(value, bool) else value}`"
 

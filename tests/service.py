@@ -38,8 +38,13 @@ def start_service(folder: Path, *arguments: str, store: str | None = None, **env
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        first = process.stdout.readline()
-        assert first.startswith("X-Ray listens on "), first + process.stdout.read()
+        said = []
+        for first in process.stdout:  # plugins that are left out are said before
+            said.append(first)
+            if first.startswith("X-Ray listens on "):
+                break
+        else:
+            raise AssertionError("".join(said))
         yield Service(first.split()[3], first, process)
     finally:
         process.terminate()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from xray.capture.indexing import IndexChoice
 from xray.capture.inside import SaidTooLateError
 from xray.capture.policy import CaptureChoice, KeepIf, RedactChoice
 from xray.capture.run import PipelineSpec, RunRecording, Unrecorded, packed_output
@@ -54,6 +55,7 @@ class RunBlock:
         *,
         capture: CaptureChoice = None,
         redact: RedactChoice = None,
+        index: IndexChoice = None,
         **fields: Any,
     ) -> StageBlock:
         """A stage of this run, as a ``with`` block; a block inside of another is its child.
@@ -63,9 +65,11 @@ class RunBlock:
             type: The stage type.
             capture: What is kept of it.
             redact: What is made unreadable.
+            index: Candidates' fields that the service keeps an index for.
             fields: What the type's decorator accepts.
         """
-        return StageBlock(name, type, fields, capture, redact, None if self._recording is None else self._recording.run)
+        run = None if self._recording is None else self._recording.run
+        return StageBlock(name, type, fields, capture, redact, run, index)
 
     def __enter__(self) -> Self:
         self._recording = self._output = None
@@ -112,8 +116,9 @@ class StageBlock:
         capture: CaptureChoice,
         redact: RedactChoice,
         run: ActiveRun | None = None,
+        index: IndexChoice = None,
     ) -> None:
-        self._given = (type, name, None, fields, capture, redact)
+        self._given = (type, name, None, fields, capture, redact, index)
         self._run = run
         self._stage: ActiveStage | None = None
         self._outer: RunRecording | Unrecorded | None = None

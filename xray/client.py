@@ -101,6 +101,10 @@ class Client(InsightCalls):
         """Whether the service lives, its version and its store."""
         return self.get("/health")
 
+    def plugins(self) -> Json:
+        """The service's plugins: what they bring, what could not be loaded, what became of their calls."""
+        return self.get("/v1/plugins")
+
     def pipelines(self) -> Json:
         """Every pipeline, the one with the latest run first, under ``rows``."""
         return self.get("/v1/pipelines")

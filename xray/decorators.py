@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from xray.capture.accessors import Accessor
+from xray.capture.indexing import IndexChoice, read_index
 from xray.capture.policy import CaptureChoice, KeepIf, RedactChoice, keep_failures
 from xray.capture.run import PipelineSpec
 from xray.capture.spec import StageSpec
@@ -100,6 +101,7 @@ def stage(
     of: Any = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
     **fields: Any,
 ) -> Any:
     """Record a stage of any type, a plugin's included.
@@ -110,14 +112,15 @@ def stage(
         of: The type of the candidates that go out, where the return annotation does not say it.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
         fields: What the type's decorator accepts, and ``id``, ``checks``, ``scores`` and ``labels``.
     """
     if name is not None and not isinstance(name, str):
-        return stage(type, None, of=of, capture=capture, redact=redact, **fields)(name)
+        return stage(type, None, of=of, capture=capture, redact=redact, index=index, **fields)(name)
 
     def decorate(decorated: F) -> F:
         def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-            spec = make_spec(type, name or function.__name__, function, fields, capture, redact)
+            spec = make_spec(type, name or function.__name__, function, fields, capture, redact, index)
             check_names(function, spec, of)
             return wrap_stage(function, spec)
 
@@ -134,6 +137,7 @@ def make_spec(
     given: dict[str, Any],
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> StageSpec:
     """Check what a stage was given, and work it out for the calls.
 
@@ -144,6 +148,7 @@ def make_spec(
         given: Field → accessor or option; None stands for left out.
         capture: What is kept of it.
         redact: What is made unreadable.
+        index: Candidates' fields that the service keeps an index for.
 
     Raises:
         XRayError: A field is unknown, is no accessor, or a choice cannot be.
@@ -170,7 +175,9 @@ def make_spec(
                 path=field,
                 hint="Write a name, a dotted path, a tuple index or a callable.",
             )
-    return StageSpec(name, stage_type, function, accessors, options, capture, redact)
+    return StageSpec(
+        name, stage_type, function, accessors, options, capture, redact, read_index(index, stage_type, name)
+    )
 
 
 def keep_if_of(given: KeepIf | str | None) -> KeepIf | None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 MetricKind = Literal["number", "table", "data"]
+DeclaredKind = Literal["number", "table", "data", "column"]
+"""What a sender may declare of a type that the service may not have: its metrics, and its own candidate columns."""
+
 MetricValue = Any  # a number, a table {name: number}, or JSON data
 
 
@@ -47,6 +50,23 @@ class Metric:
             "indexed": self.indexed,
             "bad": self.bad,
         }
+
+
+def folded(name: str) -> str:
+    """A metric's name without what questions may spell it with: ``_`` and case."""
+    return name.replace("_", "").lower()
+
+
+RESERVED_NAMES = frozenset({
+    "accumulator", "all", "and", "binary", "bitsallclear", "bitsallset", "bitsanyclear", "bitsanyset", "box", "center",
+    "centersphere", "code", "comment", "date", "elemmatch", "eq", "exists", "explain", "expr", "function",
+    "geointersects", "geometry", "geowithin", "gt", "gte", "hint", "in", "jsonschema", "literal", "lt", "lte",
+    "maxdistance", "meta", "mindistance", "mod", "natural", "ne", "near", "nearsphere", "nin", "nor", "not",
+    "numberdecimal", "numberdouble", "numberint", "numberlong", "oid", "options", "or", "orderby", "polygon", "query",
+    "rand", "regex", "samplerate", "search", "size", "slice", "text", "timestamp", "type", "uniquedocs", "uuid",
+    "vectorsearch", "where", "within",
+})  # fmt: skip
+"""Names that no metric may have, folded: those of the query language's operators and of MongoDB's others."""
 
 
 COMMON_METRICS = (

@@ -6,18 +6,25 @@ broken, is named in :attr:`Plugins.problems` and left out; the rest stays.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
-from collections.abc import Mapping
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import pluggy
 
 from xray import hookspecs
-from xray.exceptions import PluginError, did_you_mean
-from xray.metrics import Metric
+from xray.exceptions import ConfigurationError, PluginError, did_you_mean
+from xray.guard import CALL_BUDGET_S, DEADLINE_S, Guard, Report
+from xray.guarded_types import GuardedStageType
+from xray.hookspecs import RedactorFunction, SamplerFunction
+from xray.metrics import RESERVED_NAMES, Metric, folded
+from xray.plugin_info import PluginInfo
+from xray.settings import load_settings
 from xray.stage_types.base import StageType, check_stage_type
 
 log = logging.getLogger("xray")
@@ -32,9 +39,17 @@ BUILT_IN = (
     "xray.stage_types.raw",
 )
 
+GROUP = "xray"
+"""The entry-point group of plugins."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_STRATEGY_WORDS = frozenset(
+    {"top", "bottom", "random", "per", "per_label", "boundary", "adaptive", "full", "sampled", "summary"}
+)
+
 
 class Plugins:
-    """The plugins of a process and the stage types that they bring.
+    """The plugins of a process and what they bring.
 
     Args:
         modules: Names of modules that are plugins.
@@ -45,50 +60,73 @@ class Plugins:
         self._manager = pluggy.PluginManager("xray")
         self._manager.add_hookspecs(hookspecs)
         self._stage_types: dict[str, StageType] = {}
-        self._origins: dict[str, str] = {}
-        self.problems: dict[str, str] = {}
-        """Plugin name → why it, or a part of it, was left out."""
-        for name in modules:
-            try:
-                self.register(importlib.import_module(name), name)
-            except Exception as error:
-                self._problem(name, error)
+        self._redactors: dict[str, tuple[RedactorFunction, Guard]] = {}
+        self._samplers: dict[str, tuple[SamplerFunction, Guard]] = {}
+        self._metrics: dict[str, tuple[Metric, str]] = {}
+        self._owners: dict[tuple[str, str], str] = {}
+        self._guards: list[Guard] = []
+        self._infos: dict[str, PluginInfo] = {}
+        self.add_modules(modules)
         if entry_points:
-            self._load_entry_points()
+            self.add_entry_points()
 
-    def _load_entry_points(self) -> None:
+    def add_modules(self, modules: Iterable[str], origin: str = "setting plugins") -> None:
+        """Load modules that are plugins; one that is loaded already is passed over.
+
+        Args:
+            modules: Their names.
+            origin: Where the names come from.
+        """
+        for name in modules:
+            if name not in self._infos:
+                where = "built-in" if name in BUILT_IN else origin
+                self._load(PluginInfo(name, where), lambda name=name: importlib.import_module(name))  # type: ignore[misc]
+
+    def add_entry_points(self) -> None:
+        """Load what installed packages register in the entry-point group ``xray``, each on its own."""
         # pluggy stops at the first entry point that fails; here each one stands alone.
         from importlib.metadata import entry_points
 
-        for entry_point in entry_points(group="xray"):
-            try:
-                self.register(entry_point.load(), entry_point.name)
-            except Exception as error:
-                self._problem(entry_point.name, error)
+        for entry_point in entry_points(group=GROUP):
+            package = entry_point.dist
+            origin = "package" if package is None else f"package {package.name}"
+            name = entry_point.name
+            if name in self._infos:
+                if self._infos[name].origin == origin:  # one distribution, found at two places of the path
+                    continue
+                name = f"{name} ({origin.removeprefix('package ')})"
+            info = PluginInfo(name, origin, None if package is None else package.version)
+            self._load(info, entry_point.load)
 
     def register(self, plugin: Any, name: str) -> None:
-        """Add a plugin and the stage types that it brings.
+        """Add a plugin and what it brings.
 
         Args:
             plugin: A module or an object with ``@xray.hookimpl`` functions.
             name: The name by which problems mention it.
 
         Raises:
-            PluginError: A stage type breaks the interface or takes a name that is taken.
+            PluginError: Something that it brings breaks the interface or takes a name that is taken; the rest is there.
         """
-        self._manager.register(plugin, name)
-        hook = getattr(plugin, "xray_stage_types", None)
-        for stage_type in hook() if hook else ():
-            check_stage_type(stage_type)
-            taken_by = self._origins.get(stage_type.name)
-            if taken_by is not None:
-                raise PluginError(f"Stage type '{stage_type.name}' of {name} is already brought by {taken_by}.")
-            self._stage_types[stage_type.name] = stage_type
-            self._origins[stage_type.name] = name
+        info = PluginInfo(name, "registered")
+        self._load(info, lambda: plugin)
+        if info.problems:
+            raise PluginError(info.problems[0])
 
-    def _problem(self, name: str, error: Exception) -> None:
-        self.problems[name] = f"{type(error).__name__}: {error}"
-        log.warning("X-Ray left out the plugin %s: %s", name, self.problems[name])
+    @property
+    def problems(self) -> dict[str, list[str]]:
+        """Plugin name → why it, or parts of it, were left out."""
+        return {name: list(info.problems) for name, info in self._infos.items() if info.problems}
+
+    def infos(self) -> list[PluginInfo]:
+        """What is known of each plugin, in the order in which they were loaded."""
+        return list(self._infos.values())
+
+    def reports(self) -> list[Report]:
+        """What became of the calls of what plugins bring, as far as there were any."""
+        return [report for report in (guard.report() for guard in list(self._guards)) if report.calls]
+
+    # --- what they bring ------------------------------------------------------------------------------------------
 
     @property
     def stage_types(self) -> Mapping[str, StageType]:
@@ -114,8 +152,189 @@ class Plugins:
         """Stage type name → every metric that its stages may have."""
         return {name: stage_type.all_metrics() for name, stage_type in self._stage_types.items()}
 
+    def redactor(self, name: str) -> tuple[RedactorFunction, Guard]:
+        """The redactor of that name, and the guard to call it by.
 
-@functools.cache
+        Raises:
+            ConfigurationError: No plugin brings it.
+        """
+        try:
+            return self._redactors[name]
+        except KeyError:
+            raise ConfigurationError(
+                f"No plugin brings a redactor '{name}'.",
+                code="unknown_redactor",
+                path="redact",
+                hint=did_you_mean(name, self._redactors) or "'xray plugins' lists what there is.",
+            ) from None
+
+    def sampler(self, name: str) -> tuple[SamplerFunction, Guard] | None:
+        """The sampling strategy of that name and the guard to call it by, or None."""
+        return self._samplers.get(name)
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """The names of the sampling strategies that plugins bring."""
+        return tuple(self._samplers)
+
+    # --- loading --------------------------------------------------------------------------------------------------
+
+    def _load(self, info: PluginInfo, load: Callable[[], Any]) -> None:
+        started = time.perf_counter()
+        if info.name in self._infos:
+            info.name = f"{info.name} (again)"
+        self._infos[info.name] = info
+        try:
+            plugin = load()
+            self._manager.register(plugin, info.name)
+            self._take(plugin, info)
+        except (Exception, SystemExit) as error:
+            self._problem(info, error)
+        info.load_ms = round((time.perf_counter() - started) * 1000, 3)
+
+    def _take(self, plugin: Any, info: PluginInfo) -> None:
+        takers: dict[str, Callable[[Any, PluginInfo], None]] = {
+            "xray_stage_types": self._take_stage_types,
+            "xray_redactors": self._take_redactors,
+            "xray_samplers": self._take_samplers,
+        }
+        for caller in self._manager.get_hookcallers(plugin) or ():
+            take = takers.get(caller.name)
+            if take is None:
+                hint = did_you_mean(caller.name, takers)
+                self._problem(info, PluginError(f"There is no hook '{caller.name}'.", hint=hint))
+                continue
+            info.hooks.append(caller.name)
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin:
+                    try:
+                        take(implementation.function(), info)
+                    except (Exception, SystemExit) as error:
+                        self._problem(info, error, f"{caller.name}: ")
+        if not info.hooks and not info.problems:
+            raise PluginError("It has no hook: no function of it is marked with @xray.hookimpl.")
+
+    def _take_stage_types(self, given: Any, info: PluginInfo) -> None:
+        if isinstance(given, StageType):
+            raise PluginError("It gives one stage type; it must give a list of them.")
+        for stage_type in given:
+            try:
+                self._take_stage_type(stage_type, info)
+            except Exception as error:
+                self._problem(info, error)
+
+    def _take_stage_type(self, stage_type: Any, info: PluginInfo) -> None:
+        if not isinstance(stage_type, StageType):
+            raise PluginError(f"{stage_type!r} is no instance of xray.stage_types.base.StageType.")
+        check_stage_type(stage_type)
+        self._claim("Stage type", stage_type.name, info)
+        metrics = self._checked_metrics(stage_type)
+        if info.origin != "built-in":
+            guarded = GuardedStageType(stage_type, info.name)
+            self._guards += guarded.guards
+            stage_type = guarded
+        self._metrics |= metrics
+        self._owners["Stage type", stage_type.name] = info.name
+        self._stage_types[stage_type.name] = stage_type
+        info.stage_types.append(stage_type.name)
+
+    def _checked_metrics(self, stage_type: StageType) -> dict[str, tuple[Metric, str]]:
+        """The metrics of a type by the names that questions have for them.
+
+        Raises:
+            PluginError: One has the name of an operator, or a name that for questions is another metric's.
+        """
+        found: dict[str, tuple[Metric, str]] = {}
+        for metric in stage_type.all_metrics():
+            name = folded(metric.name)
+            if name in RESERVED_NAMES:
+                raise PluginError(f"The metric '{metric.name}' of '{stage_type.name}' has the name of an operator.")
+            other, owner = self._metrics.get(name, (metric, ""))
+            if other.name != metric.name:
+                raise PluginError(
+                    f"The metrics '{metric.name}' of '{stage_type.name}' and '{other.name}' of '{owner}' have names "
+                    "that are equal without '_'."
+                )
+            if other.kind != metric.kind:
+                raise PluginError(
+                    f"The metric '{metric.name}' of '{stage_type.name}' is of kind {metric.kind}; that of '{owner}' is "
+                    f"of kind {other.kind}."
+                )
+            found[name] = self._metrics.get(name, (metric, stage_type.name))
+        return found
+
+    def _take_redactors(self, given: Any, info: PluginInfo) -> None:
+        for name, function in _named(given, info, self._problem):
+            self._claim("Redactor", name, info)
+            guard = Guard(info.name, f"redactor {name}", CALL_BUDGET_S)
+            self._guards.append(guard)
+            self._redactors[name] = function, guard
+            self._owners["Redactor", name] = info.name
+            info.redactors.append(name)
+
+    def _take_samplers(self, given: Any, info: PluginInfo) -> None:
+        for name, function in _named(given, info, self._problem):
+            if name in _STRATEGY_WORDS:
+                self._problem(info, PluginError(f"The strategy '{name}' has the name of one of X-Ray's own."))
+                continue
+            self._claim("Strategy", name, info)
+            guard = Guard(info.name, f"strategy {name}", DEADLINE_S)
+            self._guards.append(guard)
+            self._samplers[name] = function, guard
+            self._owners["Strategy", name] = info.name
+            info.samplers.append(name)
+
+    def _claim(self, kind: str, name: str, info: PluginInfo) -> None:
+        taken_by = self._owners.get((kind, name))
+        if taken_by is not None:
+            raise PluginError(f"{kind} '{name}' of {info.name} is already brought by {taken_by}.")
+
+    def _problem(self, info: PluginInfo, error: BaseException, place: str = "") -> None:
+        said = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        message = f"{place}{said}"[:1000]
+        info.problems.append(message)
+        log.warning("X-Ray left out the plugin %s or a part of it: %s", info.name, message)
+
+
+def _named(
+    given: Any, info: PluginInfo, problem: Callable[[PluginInfo, BaseException], None]
+) -> Iterable[tuple[str, Any]]:
+    if not isinstance(given, Mapping):
+        raise PluginError(f"It gives {type(given).__name__}; it must give a dict of names to functions.")
+    for name, function in given.items():
+        if not isinstance(name, str) or not _NAME.match(name):
+            problem(info, PluginError(f"The name {name!r} is not of the form [a-z][a-z0-9_]*."))
+        elif not callable(function):
+            problem(info, PluginError(f"What '{name}' names cannot be called."))
+        else:
+            yield name, function
+
+
+# --- the process's plugins ------------------------------------------------------------------------------------------
+
+_lock = threading.RLock()
+_current: Plugins | None = None
+_ready = False
+
+
 def installed() -> Plugins:
-    """The plugins of this process, loaded at the first call."""
-    return Plugins()
+    """The plugins of this process, loaded at the first call: built in, from the setting ``plugins``, from packages."""
+    global _current, _ready  # noqa: PLW0603 - one for each process
+    if _ready and _current is not None:
+        return _current
+    with _lock:
+        if _current is None:
+            # In place before third parties' code runs: a plugin may use decorators while it is loaded.
+            _current = Plugins(entry_points=False)
+            _current.add_modules(load_settings()[0].plugins)
+            _current.add_entry_points()
+            _ready = True
+        return _current
+
+
+def failures() -> dict[str, int]:
+    """What plugins brought → how often it failed or took too long, in this process so far."""
+    if not _ready or _current is None:
+        return {}
+    bad = ((report, report.failures + report.overruns) for report in _current.reports())
+    return {f"plugin {report.plugin}: {report.what}": count for report, count in bad if count}

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from xray.capture.limits import Limits
 from xray.capture.policy import Policy
+from xray.capture.redact import REDACTED, Redactor
 from xray.delivery.life_cycle import LifeCycle
 from xray.delivery.stats import Record, Stats
 from xray.delivery.transport import Transport
 from xray.delivery.worker import Worker
 from xray.exceptions import XRayError
+from xray.plugins import failures as plugin_failures
+from xray.plugins import installed
 from xray.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -61,8 +64,7 @@ class Runtime:
             try:
                 policy = _policy_of(self.settings)
             except XRayError as error:  # from the environment: configure() has checked its own
-                log.warning("X-Ray: %s Everything is captured whole.", error)
-                policy = Policy()
+                policy = _policy_in_doubt(self.settings, error)
             self._policy = policy
         return policy
 
@@ -81,6 +83,8 @@ class Runtime:
         """Change settings; see :func:`xray.configure`."""
         merged = {**self._overrides, **overrides}
         settings, _ = load_settings(merged)
+        if overrides.get("plugins"):  # first: other settings may name what they bring
+            installed().add_modules(settings.plugins)
         _policy_of(settings)  # both raise before anything is changed
         with self._lock:
             worker, self._worker = self._worker, None
@@ -120,7 +124,8 @@ class Runtime:
         """See :func:`xray.stats`."""
         worker = self._worker
         stats = worker.stats() if worker is not None else Stats(0, 0, 0, 0, {}, {})
-        return dataclasses.replace(stats, failures=dict(self._failures), sampled_out=self._sampled_out)
+        failures = dict(self._failures) | plugin_failures()
+        return dataclasses.replace(stats, failures=failures, sampled_out=self._sampled_out)
 
     def count_sampled_out(self, records: int) -> None:
         """Count records of a run that was held and, at its end, not kept."""
@@ -212,6 +217,17 @@ def _policy_of(settings: Settings) -> Policy:
         max_text_chars=settings.max_text_chars,
     )
     return Policy(limits=limits).refined(settings.capture, settings.redact or None)
+
+
+def _policy_in_doubt(settings: Settings, error: XRayError) -> Policy:
+    """What holds where the environment says what cannot be: nothing leaves readable that was to be unreadable."""
+    try:
+        policy = _policy_of(dataclasses.replace(settings, capture="full"))
+    except XRayError as redaction:
+        log.warning("X-Ray: %s Every value is made unreadable.", redaction)
+        return Policy(redactor=Redactor(lambda _path, _value: REDACTED))
+    log.warning("X-Ray: %s Everything is captured whole.", error)
+    return policy
 
 
 runtime = Runtime()

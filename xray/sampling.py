@@ -8,6 +8,7 @@ Strategies combine with ``|``, which keeps what any of them chooses::
     def filter(...): ...
 
 The same strategy may be written as text, for environment variables: ``top(20) | boundary(20) | per("source", 3)``.
+Plugins bring more of them, which are named in the same way.
 Metrics are computed before sampling, over all candidates; a sample is for looking at, never for counting.
 """
 
@@ -38,6 +39,7 @@ __all__ = [
     "per",
     "per_label",
     "random",
+    "strategy",
     "top",
 ]
 
@@ -63,8 +65,7 @@ class Part:
     field: str | None = None
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise _wrong(f"There is no strategy '{self.rule}'.", did_you_mean(self.rule, RULES))
+        _check_rule(self.rule)
         if type(self.n) is not int or not 0 <= self.n <= MAX_N:
             raise _wrong(f"{self.rule}(…) takes a whole number from 0 to {MAX_N:,}, not {self.n!r}.")
         if (self.rule == "per") != (self.field is not None):
@@ -75,6 +76,20 @@ class Part:
     def __str__(self) -> str:
         field = "" if self.field is None else f"{json.dumps(self.field, ensure_ascii=False)}, "
         return f"{self.rule}({field}{self.n})"
+
+
+def _wrong(message: str, hint: str | None = None) -> ConfigurationError:
+    return ConfigurationError(message, code="bad_capture", path="capture", hint=hint)
+
+
+def _check_rule(name: str) -> None:
+    if name in RULES:
+        return
+    from xray.plugins import installed
+
+    brought = installed().samplers
+    if name not in brought:
+        raise _wrong(f"There is no strategy '{name}'.", did_you_mean(name, (*RULES, *MODES, *brought)))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -172,6 +187,19 @@ def adaptive(n: int) -> Strategy:
     return Strategy((Part("adaptive", n),))
 
 
+def strategy(name: str, n: int) -> Strategy:
+    """A strategy by its name, a plugin's included: ``strategy("by_brand", 5)`` is ``by_brand(5)``.
+
+    Args:
+        name: What a plugin's ``xray_samplers`` hook calls it, or one of X-Ray's own.
+        n: How many it keeps.
+
+    Raises:
+        ConfigurationError: There is none of that name; ``per`` takes a field too and is no such one.
+    """
+    return Strategy((Part(name, n),))
+
+
 # --- tiers and their text -------------------------------------------------------------------------------------------
 
 DEFAULT_STRATEGY = per_label(20) | boundary(20) | top(20) | random(40)
@@ -245,8 +273,7 @@ def _parse_strategy(text: str) -> Strategy:
         name = _NAME.match(text, place)
         if name is None:
             raise _wrong(f"In {text!r} a strategy is missing at character {place + 1}.", "Write for example top(10).")
-        if name[1] not in RULES:
-            raise _wrong(f"There is no strategy '{name[1]}'.", did_you_mean(name[1], (*RULES, *MODES)))
+        _check_rule(name[1])
         arguments = _ARGUMENTS.match(text, name.end())
         if arguments is None:
             example = 'per("source", 5)' if name[1] == "per" else f"{name[1]}(10)"
@@ -265,7 +292,3 @@ def _field(text: str | None) -> str | None:
         return str(json.loads(text, strict=False))
     except ValueError:
         raise _wrong(f"The field {text} cannot be read.") from None
-
-
-def _wrong(message: str, hint: str | None = None) -> ConfigurationError:
-    return ConfigurationError(message, code="bad_capture", path="capture", hint=hint)

@@ -106,7 +106,7 @@ EVENT_FIELDS: dict[EventType, tuple[EventField, ...]] = {
         EventField("capture", "object", "{mode, seen, kept, reason, markers}: what was kept of what was seen."),
         EventField("trace", "object", "{trace_id, span_id} of the same work in a tracing system."),
         EventField("metrics", "object", "Metrics that the sender computed, where candidates were not all kept."),
-        EventField("metric_declarations", "rows", "Declarations of the metrics of a type the service may not have."),
+        EventField("metric_declarations", "rows", "Metrics and columns of a type the service may not have."),
         EventField("candidates", "rows", "Its first candidates, a row each."),
         EventField("columns", "columns", "Its first candidates, by column."),
     ),

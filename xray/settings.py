@@ -57,6 +57,14 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _modules(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{name!r} is no name of a module")
+    return names
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting: its name, environment variable, default, how its text is read, its unit and what it does."""
@@ -78,6 +86,10 @@ SETTINGS = (
         "What is kept of stages: full, sampled, summary, or a strategy such as 'top(10) | random(20)'.",
     ),
     Setting("redact", "XRAY_REDACT", None, str, "", "Names of fields to make unreadable, with commas between."),
+    Setting(
+        "plugins", "XRAY_PLUGINS", (), _modules, "",
+        "Modules that are plugins, with commas between, beside those of installed packages.",
+    ),
     Setting("sample_rate", "XRAY_SAMPLE_RATE", 1.0, _share, "", "The share of runs that is recorded."),
     Setting("version", "XRAY_VERSION", None, str, "", "The version of runs whose pipeline names none."),
     Setting("environment", "XRAY_ENVIRONMENT", None, str, "", "The environment of runs: production, staging, …"),
@@ -159,6 +171,7 @@ class Settings:
     server_url: str
     capture: Any
     redact: Any
+    plugins: tuple[str, ...]
     sample_rate: float
     version: str | None
     environment: str | None
@@ -229,6 +242,8 @@ def _checked(setting: Setting, value: Any) -> Any:
     if setting.name in ("capture", "redact") and not isinstance(value, str):
         return value  # strategies, patterns and callables: looked at where they are used
     wanted = setting.parse
+    if wanted is _modules and isinstance(value, (list, tuple)):
+        value = ",".join(map(str, value))
     try:
         if wanted is _flag and isinstance(value, bool):
             return value

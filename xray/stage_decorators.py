@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from xray.capture.accessors import Accessor
+from xray.capture.indexing import IndexChoice
 from xray.capture.policy import CaptureChoice, RedactChoice
 from xray.decorators import stage
 
@@ -33,6 +34,7 @@ def filtering_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 @overload
 def filtering_stage(
@@ -47,6 +49,7 @@ def filtering_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 def filtering_stage(name: Any = None, **fields: Any) -> Any:
     """Record a stage that decides for each candidate whether it goes on.
@@ -67,6 +70,7 @@ def filtering_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
     """
     return stage("filtering", name, **fields)
 
@@ -86,6 +90,7 @@ def scoring_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 @overload
 def scoring_stage(
@@ -99,6 +104,7 @@ def scoring_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 def scoring_stage(name: Any = None, **fields: Any) -> Any:
     """Record a stage that gives each candidate a score.
@@ -118,6 +124,7 @@ def scoring_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
     """
     return stage("scoring", name, **fields)
 
@@ -137,6 +144,7 @@ def ranking_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 @overload
 def ranking_stage(
@@ -150,6 +158,7 @@ def ranking_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 def ranking_stage(name: Any = None, **fields: Any) -> Any:
     """Record a stage that puts the candidates in an order; the order of what it returns is the rank.
@@ -166,6 +175,7 @@ def ranking_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
     """
     return stage("ranking", name, **fields)
 
@@ -186,6 +196,7 @@ def retrieval_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 @overload
 def retrieval_stage(
@@ -200,6 +211,7 @@ def retrieval_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 def retrieval_stage(name: Any = None, **fields: Any) -> Any:
     """Record a stage that fetches candidates.
@@ -217,6 +229,7 @@ def retrieval_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
     """
     return stage("retrieval", name, **fields)
 
@@ -236,6 +249,7 @@ def generation_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 @overload
 def generation_stage(
@@ -249,6 +263,7 @@ def generation_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 def generation_stage(name: Any = None, **fields: Any) -> Any:
     """Record a stage that makes new candidates: keywords, titles, rules.
@@ -265,6 +280,7 @@ def generation_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
     """
     return stage("generation", name, **fields)
 
@@ -284,6 +300,7 @@ def selection_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 @overload
 def selection_stage(
@@ -297,6 +314,7 @@ def selection_stage(
     labels: Iterable[str] | None = None,
     capture: CaptureChoice = None,
     redact: RedactChoice = None,
+    index: IndexChoice = None,
 ) -> Callable[[F], F]: ...
 def selection_stage(name: Any = None, **fields: Any) -> Any:
     """Record a stage that picks one candidate, or a few, out of those that come in.
@@ -313,6 +331,7 @@ def selection_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
+        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
     """
     return stage("selection", name, **fields)
 

@@ -44,6 +44,7 @@ __all__ = [
     "assert_rejected",
     "assert_survives",
     "fixed_ids_and_clock",
+    "sample_calls",
 ]
 
 FIRST_MOMENT_NS = 1_767_225_600_000_000_000
@@ -139,6 +140,23 @@ def fixed_ids_and_clock(first_ns: int = FIRST_MOMENT_NS, step_ns: int = 1_000_00
             setattr(ids, name, function)
 
 
+def sample_calls() -> list[StageCall]:
+    """Calls of a stage that every stage type must bear: full, empty, without inputs, without candidates, with gaps."""
+    records = [{"id": "a", "price": 1.5}, {"id": "b", "price": 2.5}, {"id": "c", "price": 0.5}]
+
+    def items(values: list[Any]) -> Items:
+        return Items(values, {})
+
+    return [
+        StageCall(items(records), [items(records[:2])], None, {}, {}),
+        StageCall(items(records), [items([])], None, {}, {}),
+        StageCall(items([]), [items([])], None, {}, {}),
+        StageCall(None, [items(records)], None, {}, {}),
+        StageCall(None, [], {"anything": 1}, {}, {"k": 3}),
+        StageCall(None, [], None, {}, {}),
+    ]
+
+
 class StageTypeContract(ABC):
     """What the service and the SDK rely on in every stage type."""
 
@@ -148,19 +166,7 @@ class StageTypeContract(ABC):
 
     def sample_calls(self) -> Sequence[StageCall]:
         """Calls that :meth:`StageType.extract` is tried on; add those that are typical for the type."""
-        records = [{"id": "a", "price": 1.5}, {"id": "b", "price": 2.5}, {"id": "c", "price": 0.5}]
-
-        def items(values: list[Any]) -> Items:
-            return Items(values, {})
-
-        return [
-            StageCall(items(records), [items(records[:2])], None, {}, {}),
-            StageCall(items(records), [items([])], None, {}, {}),
-            StageCall(items([]), [items([])], None, {}, {}),
-            StageCall(None, [items(records)], None, {}, {}),
-            StageCall(None, [], {"anything": 1}, {}, {"k": 3}),
-            StageCall(None, [], None, {}, {}),
-        ]
+        return sample_calls()
 
     def test_declares_itself_as_the_interface_says(self) -> None:
         """Names are of the form, nothing is declared twice."""

@@ -12,6 +12,9 @@ from typing import Any
 
 Document = Mapping[str, Any]
 
+_BUILT_IN_TYPES = frozenset({"filtering", "generation", "ranking", "raw", "retrieval", "scoring", "selection"})
+_SAID_ALREADY = frozenset({"duration_ms", "input_count", "output_count", "fail_ratio", "kendall_tau"})
+
 
 def percent(ratio: float) -> str:
     """A ratio as a percentage; never rounded up to 100 % or down to 0 %."""
@@ -70,7 +73,10 @@ def counts(stage: Document) -> tuple[int | None, int | None]:
 
 
 def figures(stage: Document) -> list[str]:
-    """What a stage's metrics say in a few words: counts, fail ratio, top labels, scores, rank correlation."""
+    """What a stage's metrics say in a few words: counts, fail ratio, top labels, scores, rank correlation.
+
+    Of a plugin's type, its first metrics that are numbers.
+    """
     metrics = stage.get("metrics") or {}
     came, went = counts(stage)
     parts = []
@@ -88,7 +94,15 @@ def figures(stage: Document) -> list[str]:
         parts.append(f"score p50 {score['p50']:.3g} max {score['max']:.3g}")
     if _is_number(metrics.get("kendall_tau")):
         parts.append(f"tau {metrics['kendall_tau']:.2f}")
+    if stage.get("type") not in _BUILT_IN_TYPES:
+        parts += _of_plugin(metrics)
     return [part for part in parts if part]
+
+
+def _of_plugin(metrics: Mapping[str, Any], most: int = 5) -> list[str]:
+    """The metrics of a type of which nothing is known but their names."""
+    own = [name for name, value in metrics.items() if name not in _SAID_ALREADY and _is_number(value)]
+    return [f"{inert(name)} {metrics[name]:.4g}" for name in own[:most]]
 
 
 def error_line(document: Document) -> str:

@@ -26,6 +26,7 @@ from xray_server.api import (
     whatif,
     wire,
 )
+from xray_server.api import plugins as plugins_api
 from xray_server.api.answers import Service
 from xray_server.daemons.daemon import running
 from xray_server.daemons.refresher import Refresher
@@ -102,7 +103,7 @@ def create_app(
     app.state.service = service
     errors.install(app)
     insight = (passports, funnels, comparisons, whatif, analyses)
-    for resource in (ingest, wire, query, runs, stages, *insight, health):
+    for resource in (ingest, wire, query, runs, stages, *insight, plugins_api, health):
         app.include_router(resource.router)
     return app
 

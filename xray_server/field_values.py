@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from xray.exceptions import SchemaError, did_you_mean
 from xray.ids import is_id
-from xray.metrics import Metric, MetricKind
+from xray.metrics import DeclaredKind, Metric
 from xray.schema import COMPLETENESS, STATUSES, FieldKind
 from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, clean_text
 
@@ -206,8 +206,8 @@ def check_declarations(declarations: Any, path: str) -> list[dict[str, Any]]:
         name, kind, bad = declaration.get("name"), declaration.get("kind", "number"), declaration.get("bad")
         if not isinstance(name, str) or not _METRIC_NAME.match(name):
             raise _bad("A metric's name is of the form [a-z][a-z0-9_]*.", f"{place}.name")
-        if kind not in get_args(MetricKind):
-            raise _bad("A metric's kind is number, table or data.", f"{place}.kind")
+        if kind not in get_args(DeclaredKind):
+            raise _bad("A declaration's kind is number, table, data or column.", f"{place}.kind")
         if bad not in (None, "high", "low"):
             raise _bad("The bad direction is high, low or null.", f"{place}.bad")
         unit, meaning = (_string(declaration.get(text, ""), f"{place}.{text}") for text in ("unit", "meaning"))

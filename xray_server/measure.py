@@ -104,7 +104,7 @@ def declarations_for(
         plugins: The stage types that the service has.
     """
     found = _find(stage_type, plugins)
-    known = _COMMON | (_declared(found) if found else frozenset())
+    known = _COMMON | (_declared(found) | set(found.columns) if found else frozenset())
     by_name = {declaration["name"]: declaration for declaration in declarations if declaration["name"] not in known}
     for name, value in (sent or {}).items():
         if name not in known and name not in by_name:

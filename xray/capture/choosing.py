@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from xray.capture.accessors import MISSING, compile_accessor
+from xray.exceptions import PluginError
+from xray.stage_types.base import Columns
 
 if TYPE_CHECKING:
     from xray.sampling import Part, Strategy
-    from xray.stage_types.base import Columns
 
 _BANDS = 10
 
 
-def choose(strategy: Strategy, columns: Columns, seed: int) -> list[int]:
+def choose(strategy: Strategy, columns: Columns, seed: int, notes: list[str] | None = None) -> list[int]:
     """The candidates that a strategy keeps.
 
     It never raises on what columns hold: a score that is no finite number counts as missing.
@@ -35,6 +36,7 @@ def choose(strategy: Strategy, columns: Columns, seed: int) -> list[int]:
         columns: All candidates of a stage; ``data`` may hold ``msgspec.Raw``, which only ``per`` decodes.
         seed: The same seed gives the same choice, on every process of one Python version. Each part draws its own
             numbers, so that the order of a union does not matter.
+        notes: Takes a sentence for each part that a plugin should have chosen and did not.
 
     Returns:
         Distinct positions in ascending order.
@@ -47,7 +49,9 @@ def choose(strategy: Strategy, columns: Columns, seed: int) -> list[int]:
             return list(range(size))
         if part.n and size:
             # A text seeds through SHA-512: the same in each process, whatever PYTHONHASHSEED is.
-            chosen.update(RULES[part.rule](view, part, Random(f"{seed}:{part}")))  # noqa: S311 - no secrets here
+            rng = Random(f"{seed}:{part}")  # noqa: S311 - no secrets here
+            rule = RULES.get(part.rule)
+            chosen.update(_by_plugin(view, part, rng, notes) if rule is None else rule(view, part, rng))
     return sorted(chosen)
 
 
@@ -119,6 +123,30 @@ class _View:
             [at for at, verdict in enumerate(self.verdicts) if verdict == "passed"],
             [at for at, verdict in enumerate(self.verdicts) if verdict == "failed"],
         )
+
+
+def _by_plugin(view: _View, part: Part, rng: Random, notes: list[str] | None) -> Iterable[int]:
+    """What a plugin's strategy chooses; as many at random where it does not choose well."""
+    from xray.plugins import installed
+
+    try:
+        found = installed().sampler(part.rule)
+        if found is None:
+            raise PluginError(f"No plugin brings the strategy '{part.rule}' in this process.")
+        function, guard = found
+        # A copy, so that nothing is changed behind our back; the generator is the call's own for the same reason.
+        columns = Columns(list(view.columns.candidate_id), dict(view.columns.values), dict(view.columns.facts))
+        mine = Random(rng.random())  # noqa: S311 - no secrets here
+        chosen = guard.call_within(lambda: list(itertools.islice(function(columns, part.n, mine), view.size + 1)))
+        if not all(type(at) is int and 0 <= at < view.size for at in chosen) or len(set(chosen)) > part.n:
+            error = PluginError(f"It chose what are not at most {part.n} positions of {view.size} candidates.")
+            guard.failed(error)
+            raise error
+        return chosen
+    except Exception as error:
+        if notes is not None:
+            notes.append(f"{part} failed, {part.n} were taken at random ({type(error).__name__}: {error})"[:300])
+        return rng.sample(range(view.size), part.n)
 
 
 def _extreme(view: _View, n: int, pick: Callable[..., list[int]]) -> Sequence[int]:

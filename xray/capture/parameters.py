@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -32,9 +32,11 @@ class Parameters:
     Args:
         function: The callable, undecorated.
         takes_candidates: Whether, with nothing marked, the first list among the arguments is the candidates.
+        named: Names of arguments that the decorator's options name: they are never the candidates, and recorded whole.
     """
 
-    def __init__(self, function: Callable[..., Any], *, takes_candidates: bool) -> None:
+    def __init__(self, function: Callable[..., Any], *, takes_candidates: bool, named: Collection[str] = ()) -> None:
+        self._named = frozenset(named)
         self._function = function
         self._takes_candidates = takes_candidates
         parameters = list(inspect.signature(function).parameters.values())
@@ -94,6 +96,8 @@ class Parameters:
             candidates = _as_sequence(bound.pop(source, None))
         elif self._takes_candidates:
             for name, value in bound.items():
+                if name in self._named or name in self._raw:
+                    continue
                 if issubclass(type(value), (list, tuple)) or (type(value) not in _SIMPLE and is_frame(value)):
                     source = shown = name
                     candidates = value
@@ -106,7 +110,9 @@ class Parameters:
         markers: list[dict[str, Any]] = []
         raw = self._raw
         for name, value in bound.items():
-            if raw:
+            if name in self._named:
+                others[name] = value
+            elif raw:
                 if name in raw:
                     others[raw[name]] = value
             elif type(value) in _SIMPLE:
@@ -124,6 +130,8 @@ class Parameters:
         given = [name for name in self.names if name != self.owner]
         if len(given) == 1 and not self._takes_more and not self._raw:
             (only,) = given
+            if only in self._named:
+                return
             if self._source == only or (self._source is None and self._takes_candidates):
                 self.alone, self.alone_name = len(self.names), self._source_name or only
 

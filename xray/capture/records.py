@@ -66,6 +66,8 @@ def stage_event(stage: ActiveStage) -> dict[str, Any]:
     facts = dict(stage.facts or {})
     if stage.candidates_from is not None:
         facts["candidates_from"] = stage.candidates_from
+    if spec.indexed:
+        facts["indexed"] = spec.indexed
     event: dict[str, Any] = {
         "type": "stage",
         "id": stage.id,
@@ -172,8 +174,9 @@ def _add_candidates(
         kept = Columns([], {}, columns.facts)
     elif mode == "sampled" and policy.capture.strategy is not None and seen:
         # Seeded by the stage, so that the same record gives the same sample when it is made into an event again.
-        kept = columns.picked(choose(policy.capture.strategy, columns, _seed(event["id"])))
-        reason = str(policy.capture.strategy)
+        notes: list[str] = []
+        kept = columns.picked(choose(policy.capture.strategy, columns, _seed(event["id"]), notes))
+        reason = "; ".join([str(policy.capture.strategy), *notes])
     if len(kept) and (own_type or not surely_within(kept, policy.limits, snapshot_bytes)):
         limited = apply_limits(kept, policy.limits, _seed(event["id"]))
         kept = limited.columns
@@ -185,7 +188,7 @@ def _add_candidates(
         event["metrics"] = metrics
         if own_type:
             # The service need not have the plugin: it takes the metrics from here, with what they mean.
-            event["metric_declarations"] = [metric.as_dict() for metric in stage_type.metrics]
+            event["metric_declarations"] = stage_type.declarations()
     capture: dict[str, Any] = {"mode": mode, "seen": seen, "kept": len(kept), "markers": markers}
     if counted:
         capture["seen"] = columns.facts["counted"]

@@ -6,6 +6,7 @@ Rules, in any mix::
     redact=["user.email", "password"]        # a dotted name: only where the path ends so
     redact=r"re:\b\d{4}-\d{4}-\d{4}\b"       # or re.compile(...): what it matches in any text or key
     redact=lambda path, value: ...           # called with each text, number, true, false and null
+    redact="plugin:card_numbers"             # a callable that a plugin brings under that name
 
 Redaction fails closed: a value that a rule could not be applied to is not kept.
 """
@@ -32,7 +33,7 @@ REDACTED = "[redacted]"
 FAILED = "[redacted: the redactor failed]"
 
 Rule = str | re.Pattern[str] | Callable[[str, Any], Any]
-"""A name, ``re:`` and a pattern, a compiled pattern, or ``(path, value) -> value``."""
+"""A name, ``re:`` and a pattern, ``plugin:`` and a name, a compiled pattern, or ``(path, value) -> value``."""
 
 _STAY = frozenset({"verdict", "score", "rank", "rank_before"})
 _SCALARS = (int, float, type(None), bytes, dt.datetime, dt.timedelta, msgspec.msgpack.Ext)
@@ -53,12 +54,14 @@ class Redactor:
       without bound, such as ``(a+)+$``, stalls delivery, and to avoid that is up to its author.
     - A **callable** is given the path (``data.users.3.email``) and each value that is no object and no list, never a
       key, and gives what takes its place. What is not JSON in that is made so. Where it raises, the value is gone.
+      ``plugin:`` and a name is the callable that a plugin brings; a name that no plugin brings is an error, so that
+      nothing is let through because a package is missing.
 
     Instances may be shared by threads.
 
     Args:
         rules: A rule, a redactor, or an iterable of both. A text may hold several names with commas between them, and
-            a pattern after the last. None has no rules.
+            a pattern after the last; ``plugin:`` may stand before each. None has no rules.
 
     Raises:
         ConfigurationError: A rule is none of these, is an ``async`` function, a pattern cannot be compiled, or a name
@@ -190,6 +193,9 @@ class Redactor:
                 return
             name, comma, after = rest.partition(",")
             rest = after if comma else None
+            if name.strip().startswith("plugin:"):
+                self._callables.append(_brought(name.strip().removeprefix("plugin:")))
+                continue
             if any(character in name for character in "*?["):
                 raise _wrong(f"The name {name!r} is no pattern.", "Write 're:' and a pattern, or a callable.")
             steps = tuple(map(_folded, name.split(".")))
@@ -336,6 +342,14 @@ def _blank(match: re.Match[str]) -> str:
 
 def _folded(name: str) -> str:
     return name.strip().casefold().replace("_", "").replace("-", "")
+
+
+def _brought(name: str) -> Callable[[str, Any], Any]:
+    """A plugin's redactor, behind its guard: where it fails or is switched off it raises, and the value is gone."""
+    from xray.plugins import installed
+
+    function, guard = installed().redactor(name)
+    return lambda path, value: guard.call(function, path, value)
 
 
 def _compiled(source: str) -> re.Pattern[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from xray.capture.accessors import Accessor
@@ -24,6 +24,7 @@ class StageSpec:
         options: Field → value, for fields that are no accessors.
         capture: What is kept of it, or None where the run's policy holds.
         redact: What is made unreadable beside the run's rules, or None.
+        indexed: ``{name, path}`` of each field that the service is to keep an index for.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class StageSpec:
         options: Mapping[str, Any],
         capture: Any = None,
         redact: Any = None,
+        indexed: Sequence[Mapping[str, str]] = (),
     ) -> None:
         self.name = name
         self.stage_type = stage_type
@@ -51,8 +53,12 @@ class StageSpec:
         self.mode = None if capture is None else parse_capture(capture).mode
         """The tier, or None where the run's policy says it."""
         self.redact = redact
+        self.indexed = list(indexed)
+        named = [value for value in options.values() if isinstance(value, str)]
         self.parameters = (
-            None if function is None else Parameters(function, takes_candidates=stage_type.takes_candidates)
+            None
+            if function is None
+            else Parameters(function, takes_candidates=stage_type.takes_candidates, named=named)
         )
         self.plan_cache: dict[type, Any] = {}
         self._policy: tuple[Policy, Policy] | None = None

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from xray.cli import insight, upkeep
+from xray.cli import plugins as plugin_commands
 from xray.cli import show as views
 from xray.cli import spool as spool_commands
 from xray.cli.settings import print_settings, settings_in_force
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(plugin_commands.app, name="plugins")
 
 Server = Annotated[
     str | None,

@@ -293,7 +293,7 @@ class Stage(Stages):
         if is_plugins or is_redacted:
             event["metrics"] = json_of(stage_type.measure(columns)) | self._fields.get("metrics", {})
         if is_plugins:
-            event["metric_declarations"] = [metric.as_dict() for metric in stage_type.metrics]
+            event["metric_declarations"] = stage_type.declarations()
 
     @property
     def is_whole(self) -> bool:

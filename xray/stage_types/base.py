@@ -225,6 +225,11 @@ class StageType:
         """The common metrics and this type's own."""
         return COMMON_METRICS + self.metrics + CRITERIA_METRICS
 
+    def declarations(self) -> list[dict[str, Any]]:
+        """What a service without this type must know to answer questions about its metrics and columns, as JSON."""
+        columns = [Metric(name, "", "A candidate's column.", indexed=False).as_dict() for name in self.columns]
+        return [metric.as_dict() for metric in self.metrics] + [column | {"kind": "column"} for column in columns]
+
     def measure(self, columns: Columns) -> dict[str, MetricValue]:
         """What :meth:`compute` gives, and the metrics that X-Ray computes for every type.
 
@@ -237,6 +242,8 @@ class StageType:
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_KEYWORDS = ("type", "name", "of", "capture", "redact", "index")
+"""What every decorator takes that is no field."""
 
 
 def check_stage_type(stage_type: StageType) -> None:
@@ -249,7 +256,20 @@ def check_stage_type(stage_type: StageType) -> None:
     for attribute in ("name", "meaning"):
         if not isinstance(getattr(stage_type, attribute, None), str):
             raise PluginError(f"Stage type {place} has no '{attribute}'.", path=place)
+    declared: tuple[tuple[str, type], ...] = (
+        ("fields", Field), ("columns", str), ("metrics", Metric), ("reads_inputs", str), ("unmeasured_fields", str),
+    )  # fmt: skip
+    for attribute, of in declared:
+        given = getattr(stage_type, attribute)
+        if not isinstance(given, tuple) or not all(isinstance(each, of) for each in given):
+            raise PluginError(f"Stage type {place}: '{attribute}' is no tuple of {of.__name__}.", path=place)
+    taken = {f.name for f in stage_type.fields} & {*_KEYWORDS, *(f.name for f in COMMON_FIELDS)}
+    if taken:
+        raise PluginError(f"Stage type {place} has a field '{min(taken)}', which every decorator has.", path=place)
     metric_names = [metric.name for metric in stage_type.all_metrics()]
+    both = set(stage_type.columns) & set(metric_names)
+    if both:
+        raise PluginError(f"Stage type {place} has a column and a metric '{min(both)}'.", path=place)
     for kind, names in (
         ("type", [stage_type.name]),
         ("field", [f.name for f in stage_type.fields]),

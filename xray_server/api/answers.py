@@ -77,6 +77,8 @@ class Service:
     async def catalog(self) -> MetricCatalog:
         """Everything that a question may name."""
         columns = {column for stage_type in self.plugins.stage_types.values() for column in stage_type.columns}
+        for declared in (await self.store.declarations(self.project)).values():
+            columns |= {each["name"] for each in declared if each.get("kind") == "column"}
         return MetricCatalog(await self.declarations(), candidate_columns=columns)
 
     async def ask(self, question: Any) -> dict[str, Any]:
