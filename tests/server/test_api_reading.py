@@ -266,8 +266,8 @@ def test_the_api_is_described(tmp_path):
     async def use(client):
         described = (await client.get("/openapi.json")).json()
         assert set(described["paths"]) == {
-            "/v1/ingest", "/v1/schema", "/v1/query", "/v1/metrics", "/v1/pipelines", "/v1/runs", "/v1/runs/{run_id}", "/v1/stages",
-            "/v1/stages/{stage_id}", "/v1/stages/{stage_id}/candidates", "/health",
+            "/v1/ingest", "/v1/schema", "/v1/query", "/v1/metrics", "/v1/pipelines", "/v1/runs", "/v1/runs/{run_id}",
+            "/v1/stages", "/v1/stages/{stage_id}", "/v1/stages/{stage_id}/candidates", "/health",
         }  # fmt: skip
         assert "HTTPValidationError" not in described["components"]["schemas"]
         for path in described["paths"].values():
