@@ -42,10 +42,10 @@ def _data_is_installed() -> None:
 
 
 @pytest.fixture(scope="session")
-def environment(_examples_are_importable: None) -> dict[str, str]:
+def environment(_examples_are_importable: None, spools: Path) -> dict[str, str]:
     """The environment of a Python that imports what this one does, without settings of X-Ray of its own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("XRAY_")}
-    return {**inherited, "COLUMNS": "250"}
+    return {**inherited, "COLUMNS": "250", "XRAY_SPOOL_DIR": str(spools / "examples")}
 
 
 @pytest.fixture(scope="session")
