@@ -65,7 +65,7 @@ class RunBlock:
             type: The stage type.
             capture: What is kept of it.
             redact: What is made unreadable.
-            index: Candidates' fields that the service keeps an index for.
+            index: Candidates' fields that questions will look for them by.
             fields: What the type's decorator accepts.
         """
         run = None if self._recording is None else self._recording.run

@@ -112,7 +112,7 @@ def stage(
         of: The type of the candidates that go out, where the return annotation does not say it.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
-        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
+        index: Candidates' fields that questions will look for them by: ``["data.price"]``; stored with the stage.
         fields: What the type's decorator accepts, and ``id``, ``checks``, ``scores`` and ``labels``.
     """
     if name is not None and not isinstance(name, str):
@@ -148,7 +148,7 @@ def make_spec(
         given: Field → accessor or option; None stands for left out.
         capture: What is kept of it.
         redact: What is made unreadable.
-        index: Candidates' fields that the service keeps an index for.
+        index: Candidates' fields that questions will look for them by.
 
     Raises:
         XRayError: A field is unknown, is no accessor, or a choice cannot be.

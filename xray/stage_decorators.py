@@ -70,7 +70,7 @@ def filtering_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
-        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
+        index: Candidates' fields that questions will look for them by: ``["data.price"]``.
     """
     return stage("filtering", name, **fields)
 
@@ -124,7 +124,7 @@ def scoring_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
-        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
+        index: Candidates' fields that questions will look for them by: ``["data.price"]``.
     """
     return stage("scoring", name, **fields)
 
@@ -175,7 +175,7 @@ def ranking_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
-        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
+        index: Candidates' fields that questions will look for them by: ``["data.price"]``.
     """
     return stage("ranking", name, **fields)
 
@@ -229,7 +229,7 @@ def retrieval_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
-        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
+        index: Candidates' fields that questions will look for them by: ``["data.price"]``.
     """
     return stage("retrieval", name, **fields)
 
@@ -280,7 +280,7 @@ def generation_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
-        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
+        index: Candidates' fields that questions will look for them by: ``["data.price"]``.
     """
     return stage("generation", name, **fields)
 
@@ -331,7 +331,7 @@ def selection_stage(name: Any = None, **fields: Any) -> Any:
         labels: The reason labels that are expected; others are counted as unknown.
         capture: What is kept: ``full``, ``sampled``, ``summary`` or a strategy of ``xray.sampling``.
         redact: What is made unreadable before it leaves the process: names, patterns, callables.
-        index: Candidates' fields that the service keeps an index for: ``["data.price"]``.
+        index: Candidates' fields that questions will look for them by: ``["data.price"]``.
     """
     return stage("selection", name, **fields)
 

@@ -111,7 +111,6 @@ def disabled_times(size: int, rounds: int, clock: Callable[[], int]) -> Rounds:
     """
     pool = POOLS[size]
     stage = decorated("full")
-    assert stage is not None
     times: Rounds = {_LOOP: [], DISABLED: []}
     for _ in range(rounds):
         xray.configure(enabled=False)

@@ -39,9 +39,6 @@ def profile(tier: str) -> None:
         tier: The capture tier.
     """
     stage = decorated(tier)
-    if stage is None:
-        print(f"The tier '{tier}' is not available in this version.")
-        return
     with Sink() as sink:
         xray.configure(server_url=sink.url)
         transport = HttpTransport(sink.url, connect_timeout_s=2.0, request_timeout_s=30.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,27 +80,19 @@ def open_telemetry(url: str) -> tuple[Recorder, TracerProvider]:
     return Recorder(OTEL, traced, provider.force_flush, "judge_otel"), provider
 
 
-def decorated(tier: str) -> Callable[[Pool], Pool] | None:
-    """The stage at a tier, or None where this version does not have the tier."""
-    options: dict[str, Any] = {"id": "id", "passed": "passed", "reason_label": "reason"}
-    if "capture" in inspect.signature(xray.filtering_stage).parameters:
-        options["capture"] = tier
-    elif tier != "full":
-        return None
-    try:
-        stage: Callable[[Pool], Pool] = xray.filtering_stage(f"judge_{tier}", **options)(judge)
-    except xray.XRayError:
-        return None
+def decorated(tier: str) -> Callable[[Pool], Pool]:
+    """The stage at a tier."""
+    stage: Callable[[Pool], Pool] = xray.filtering_stage(
+        f"judge_{tier}", id="id", passed="passed", reason_label="reason", capture=tier
+    )(judge)
     # A decorator that cannot do what it was told gives the function back as it was.
-    return None if stage is judge else stage
+    assert stage is not judge, f"The tier '{tier}' was refused."
+    return stage
 
 
-def xray_tier(tier: str) -> Recorder | None:
-    """X-Ray at a tier, or None where this version does not have it."""
-    stage = decorated(tier)
-    if stage is None:
-        return None
-    return Recorder(f"X-Ray {tier}", stage, deliver_xray, f"judge_{tier}", tier == "full")
+def xray_tier(tier: str) -> Recorder:
+    """X-Ray at a tier."""
+    return Recorder(f"X-Ray {tier}", decorated(tier), deliver_xray, f"judge_{tier}", tier == "full")
 
 
 def deliver_xray() -> None:

@@ -1,4 +1,4 @@
-"""What ``index=`` names: fields of candidates that the service keeps an index for."""
+"""What ``index=`` names: fields of candidates that questions will look for them by."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class StageSpec:
         options: Field → value, for fields that are no accessors.
         capture: What is kept of it, or None where the run's policy holds.
         redact: What is made unreadable beside the run's rules, or None.
-        indexed: ``{name, path}`` of each field that the service is to keep an index for.
+        indexed: ``{name, path}`` of each field that questions will look for candidates by.
     """
 
     def __init__(
