@@ -1,6 +1,7 @@
 """What recording a call costs, against ``orjson.dumps`` of the same values and against OpenTelemetry's SDK.
 
-Run: ``python benchmarks/call_overhead.py [--quick] [--json]``, or ``--profile [TIER]`` to see where the time goes.
+Run: ``python benchmarks/call_overhead.py [--quick] [--json] [--one-by-one]``, or ``--profile [TIER]`` to see where the
+time goes.
 
 The recorded call is a filtering stage over dicts of five fields that gives each ``passed`` and ``reason``. Everything
 recorded is sent over HTTP to a process that decodes and counts it; the script fails where a candidate was lost. A goal
@@ -21,6 +22,7 @@ from support.report import Report, as_json, print_tables
 from support.sink import Arrived, Sink
 
 import xray
+from xray.capture import fields
 from xray.settings import load_settings
 
 EFFORTS = {
@@ -90,8 +92,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few repetitions and smaller bursts")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of tables")
+    parser.add_argument("--one-by-one", action="store_true", help="as where the compiled part was not built")
     parser.add_argument("--profile", nargs="?", const="full", metavar="TIER", help="show where the time goes instead")
     options = parser.parse_args()
+    if options.one_by_one:
+        fields.take_compiled = None
     if options.profile:
         profile(options.profile)
         return
