@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from xray_server.stores import bounds
 
 Filter = dict[str, Any]
 
@@ -42,41 +43,15 @@ def negated(part: Filter) -> Filter:
     return {"$nor": [part]}
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a filter knows about a condition.
+class Bounds(bounds.Bounds[Filter]):
+    """What a filter knows about a condition."""
 
-    Args:
-        under: Holds only for documents that satisfy the condition.
-        over: Holds for every document that satisfies the condition, and perhaps for others.
-
-    Where the two are the same the filter is exact. Both are kept because the complement of an approximation from
-    above is one from below.
-    """
-
-    under: Filter
-    over: Filter
-
-    def __invert__(self) -> Bounds:
-        return Bounds(negated(self.over), negated(self.under))
+    all_of = staticmethod(all_of)
+    any_of = staticmethod(any_of)
+    negated = staticmethod(negated)
 
 
 UNKNOWN = Bounds(FALSE, TRUE)
 """A condition that only the evaluator can decide."""
 
-
-def exact(filter_: Filter) -> Bounds:
-    """A condition that a filter decides."""
-    return Bounds(filter_, filter_)
-
-
-def both(parts: Iterable[Bounds]) -> Bounds:
-    """All of the conditions."""
-    given = list(parts)
-    return Bounds(all_of(part.under for part in given), all_of(part.over for part in given))
-
-
-def either(parts: Iterable[Bounds]) -> Bounds:
-    """At least one of the conditions."""
-    given = list(parts)
-    return Bounds(any_of(part.under for part in given), any_of(part.over for part in given))
+exact, both, either = Bounds.exact, Bounds.both, Bounds.either

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from xray_server.stores import bounds
+
 
 @dataclass(frozen=True, slots=True)
 class Sql:
@@ -54,41 +56,15 @@ def _join(parts: Iterable[Sql], word: str, *, neutral: Sql, decisive: Sql) -> Sq
     return Sql(f"({word.join(part.text for part in kept)})", tuple(p for part in kept for p in part.params))
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What SQL knows about a condition.
+class Bounds(bounds.Bounds[Sql]):
+    """What SQL knows about a condition."""
 
-    Args:
-        under: Holds only for rows that satisfy the condition.
-        over: Holds for every row that satisfies the condition, and perhaps for others.
-
-    Where the two are the same the SQL is exact. Both are kept because the complement of an approximation from above
-    is one from below.
-    """
-
-    under: Sql
-    over: Sql
-
-    def __invert__(self) -> Bounds:
-        return Bounds(negated(self.over), negated(self.under))
+    all_of = staticmethod(all_of)
+    any_of = staticmethod(any_of)
+    negated = staticmethod(negated)
 
 
 UNKNOWN = Bounds(FALSE, TRUE)
 """A condition that only the evaluator can decide."""
 
-
-def exact(sql: Sql) -> Bounds:
-    """A condition that SQL decides."""
-    return Bounds(sql, sql)
-
-
-def both(parts: Iterable[Bounds]) -> Bounds:
-    """All of the conditions."""
-    given = list(parts)
-    return Bounds(all_of(part.under for part in given), all_of(part.over for part in given))
-
-
-def either(parts: Iterable[Bounds]) -> Bounds:
-    """At least one of the conditions."""
-    given = list(parts)
-    return Bounds(any_of(part.under for part in given), any_of(part.over for part in given))
+exact, both, either = Bounds.exact, Bounds.both, Bounds.either
