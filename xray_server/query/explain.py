@@ -3,40 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from xray_server.query import ast
 from xray_server.query.describe import describe
 from xray_server.query.run import DOCUMENT_BUDGET, PAGE_BUDGET, TIME_BUDGET_S
 from xray_server.query.several import narrowest, rows_condition
 from xray_server.query.sorting import DEFAULT_SORT
-from xray_server.stores.base import Store
-
-
-@dataclass(frozen=True, slots=True)
-class ScanPlan:
-    """How a store would find the documents of a scan.
-
-    Args:
-        indexed: Whether an index leads to them; False where every document of the collection is looked at.
-        detail: The plan in the store's own words, for people.
-    """
-
-    indexed: bool
-    detail: str
-
-
-@runtime_checkable
-class Explains(Protocol):
-    """A store that can say how it would run a scan."""
-
-    async def explain(self, project: str, scan: ast.Scan) -> ScanPlan | None:
-        """How a scan would be run, without running it; None where that is not known.
-
-        Args:
-            project: The project.
-            scan: The collection, conditions, order and limit.
-        """
+from xray_server.stores.base import ScanPlan, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +49,7 @@ async def explain(store: Store, project: str, question: ast.Question) -> Explana
         StoreError: The store could not be asked.
     """
     scan = _scan(question)
-    plan = await store.explain(project, scan) if isinstance(store, Explains) else None
+    plan = await store.explain(project, scan)
     return Explanation(describe(question), tuple(_steps(question, scan)), plan)
 
 

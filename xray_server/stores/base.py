@@ -63,6 +63,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanPlan:
+    """How a store would find the documents of a scan.
+
+    Args:
+        indexed: Whether an index leads to them; False where every document of the collection is looked at.
+        detail: The plan in the store's own words, for people.
+    """
+
+    indexed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineSummary:
     """One pipeline of a project, by the label of its runs.
 
@@ -258,6 +271,18 @@ class Store(ABC):
         Raises:
             StoreError: The data could not be read.
         """
+
+    async def explain(self, project: str, scan: Scan) -> ScanPlan | None:
+        """How a scan would be run, without running it; None where the store cannot say.
+
+        Args:
+            project: The project.
+            scan: The collection, conditions, order and limit.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        return None
 
     @abstractmethod
     def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:

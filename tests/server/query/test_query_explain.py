@@ -11,8 +11,9 @@ from tests.server.query.catalogs import catalog
 from tests.server.query.memory_store import MemoryStore
 from xray_server.query import ast
 from xray_server.query.describe import describe
-from xray_server.query.explain import ScanPlan, explain
+from xray_server.query.explain import explain
 from xray_server.query.parser import parse
+from xray_server.stores.base import ScanPlan
 
 CATALOG = catalog()
 
