@@ -22,18 +22,14 @@ COLLECTION = "named"
 async def keep(
     collection: AsyncCollection[Raw], project: str, kind: str, name: str, document: Document, now: int
 ) -> NamedDocument:
-    """What ``Store.keep_named`` does.
-
-    Args:
-        now: The time, in milliseconds since 1970.
-    """
+    """What ``Store.keep_named`` does, at a time in milliseconds since 1970."""
     key, packed, time = _key(project, kind, name), pack(document), DatetimeMS(now)
     for attempt in range(MAX_ATTEMPTS):
         there = await collection.find_one({"_id": key})
         if there is not None and there["document"] == packed:
             return _decode(there)
         try:
-            kept = await collection.find_one_and_update(
+            kept: Raw | None = await collection.find_one_and_update(
                 {"_id": key},
                 {
                     "$set": {"document": packed},
@@ -43,6 +39,7 @@ async def keep(
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
+            assert kept is not None
             return _decode(kept)
         except DuplicateKeyError:
             # Two writers of a new name at once: the one that came second tries again.

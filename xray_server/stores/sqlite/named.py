@@ -17,11 +17,7 @@ _THIS = "project = ? AND kind = ? AND name = ?"
 def keep(
     connection: sqlite3.Connection, project: str, kind: str, name: str, document: Document, now: int
 ) -> NamedDocument:
-    """What ``Store.keep_named`` does, inside a transaction.
-
-    Args:
-        now: The time, in milliseconds since 1970.
-    """
+    """What ``Store.keep_named`` does, inside a transaction, at a time in milliseconds since 1970."""
     connection.execute(
         f"INSERT INTO named_documents (project, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (project, kind, name) DO UPDATE"
