@@ -34,6 +34,7 @@ class NamedContract(StoreSuite):
             assert began <= kept.created_at == kept.updated_at <= now_ms()
             assert kept == NamedDocument("question", "one", DOCUMENT, kept.created_at, kept.updated_at)
             found = await store.named(PROJECT, "question", "one")
+            assert found is not None
             assert found == kept
             assert repr(found) == repr(kept)
             assert list(found.document) == list(DOCUMENT)

@@ -219,7 +219,7 @@ def parse_saved(name: str, body: Any, catalog: MetricCatalog) -> SavedQuestion:
             hint=f"Use up to {MAX_NAME} letters, digits, spaces and '_', '-', '.', '+', a letter or digit first.",
         )
     given = _known(body)
-    forms = [form for form in _FORMS if form in given]
+    forms: list[Form] = [form for form in _FORMS if form in given]
     if len(forms) != 1:
         raise QueryError(
             "What is saved is either a 'question' or an 'aggregate'.",
