@@ -21,6 +21,7 @@ from xray_server.api import (
     ingest,
     passports,
     query,
+    questions,
     runs,
     stages,
     whatif,
@@ -103,7 +104,7 @@ def create_app(
     app.state.service = service
     errors.install(app)
     insight = (passports, funnels, comparisons, whatif, analyses)
-    for resource in (ingest, wire, query, runs, stages, *insight, plugins_api, health):
+    for resource in (ingest, wire, query, questions, runs, stages, *insight, plugins_api, health):
         app.include_router(resource.router)
     return app
 
