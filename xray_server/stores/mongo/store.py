@@ -29,7 +29,7 @@ from xray_server.stores.base import (
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import buckets, checks, forms, upkeep
+from xray_server.stores.mongo import buckets, checks, upkeep, zones
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
 from xray_server.stores.mongo.forms import CODEC, Raw, of_key_prefix, pages_of
@@ -163,7 +163,7 @@ class MongoStore(Store):
                 async with self._asked_to("read"):
                     found = await cursor.to_list(PAGES_PER_READ)
                 for raw in found:
-                    yield forms.decode_page(raw)
+                    yield zones.decode_page(raw)
                 if len(found) < PAGES_PER_READ:
                     return
 
