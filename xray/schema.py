@@ -114,6 +114,7 @@ EVENT_FIELDS: dict[EventType, tuple[EventField, ...]] = {
         EventField("from_seq", "count", "The place of the first one among the stage's candidates, from 0."),
         EventField("candidates", "rows", "The candidates, a row each."),
         EventField("columns", "columns", "The candidates, by column."),
+        EventField("facts", "object", "Those of the stage's facts that say what of them is indexed."),
     ),
 }
 """What each event may carry, beside ``type``, ``id`` and ``run``."""

@@ -20,6 +20,7 @@ from xray.exceptions import StoreClosed
 from xray_server.conformance.named import NamedContract
 from xray_server.conformance.rollups import RollupContract
 from xray_server.conformance.upkeep import UpkeepContract
+from xray_server.conformance.zones import ZoneContract
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, join_columns, paginate
 from xray_server.query.ast import EVERYTHING, And, Compare, Field, In, Metric, Not, Or, Reference, Scan, SortKey, Test
@@ -46,7 +47,7 @@ from xray_server.testing_data import (
 )
 
 
-class StoreContract(RollupContract, UpkeepContract, NamedContract):
+class StoreContract(RollupContract, UpkeepContract, NamedContract, ZoneContract):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 
     # --- writing ------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from xray_server.questions import saved as questions
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
 from xray_server.workers import Workers
+from xray_server.zones import aliases
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TIMES = {
@@ -78,9 +79,11 @@ class Service:
     async def catalog(self) -> MetricCatalog:
         """Everything that a question may name."""
         columns = {column for stage_type in self.plugins.stage_types.values() for column in stage_type.columns}
-        for declared in (await self.store.declarations(self.project)).values():
+        declarations = await self.store.declarations(self.project)
+        for declared in declarations.values():
             columns |= {each["name"] for each in declared if each.get("kind") == "column"}
-        return MetricCatalog(await self.declarations(), candidate_columns=columns)
+        named = aliases(declarations.values())
+        return MetricCatalog(await self.declarations(), candidate_columns=columns, aliases=named)
 
     async def ask(self, question: Any) -> dict[str, Any]:
         """Answer a question of the query language.

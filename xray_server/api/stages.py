@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -12,12 +13,14 @@ from xray_server.api.models import (
     CandidateList,
     CandidateParameters,
     ErrorAnswer,
+    PanelAnswer,
     Parameters,
     StageModel,
     StageParameters,
     Stages,
 )
 from xray_server.errors import json_response, not_found
+from xray_server.panels import panel_of
 
 router = APIRouter(tags=["stages"], responses={422: {"model": ErrorAnswer}})
 
@@ -58,6 +61,16 @@ async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Q
     answer = await service.listing("candidates", conditions, parameters.limit, parameters.cursor)
     if removed_at is not None:
         answer["candidates_removed_at"] = removed_at
+    return json_response(answer)
+
+
+@router.get("/v1/stages/{stage_id}/panel", response_model=PanelAnswer, responses={404: {"model": ErrorAnswer}})
+async def panel(stage_id: str, _: Annotated[Parameters, Query()], service: Here) -> Response:
+    """Show a stage's figures, as its type draws them: dicts for Plotly, without colours and sizes."""
+    found = await _stage(service, stage_id)
+    declarations = await service.declarations()
+    made = await asyncio.to_thread(panel_of, found, service.plugins, declarations)
+    answer = {"stage_id": stage_id, "type": found.get("type"), "figures": made.figures, "problem": made.problem}
     return json_response(answer)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
+from xray_server.documents import CANDIDATE_FIELDS, PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
 from xray_server.query.ast import And, Compare, Condition, Exists, Field, In, Metric, Not, Or, Test
 from xray_server.stores.encoding import is_number
-from xray_server.stores.mongo import forms
+from xray_server.stores.mongo import forms, zones
 from xray_server.stores.mongo.filters import (
     FALSE,
     TRUE,
@@ -257,6 +257,8 @@ def page_filter(candidate: Condition) -> Filter:
             isinstance(value, str) for value in values
         ):
             return _mentions(name, list(values))
+        case Test(Field(path)) if len(path) > 1 or path[0] not in CANDIDATE_FIELDS:
+            return zones.condition(candidate)
     return TRUE
 
 

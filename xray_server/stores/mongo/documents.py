@@ -162,6 +162,7 @@ class Page(Document):
     ids: list[str]
     reason_labels: list[str]
     block: bytes
+    zones: dict[str, Any] | None = Field(None, description="Of each indexed field: ``low``, ``high``, ``marks``.")
 
     class Settings:
         """Where candidate pages lie."""

@@ -143,7 +143,8 @@ def escaped(name: str) -> str:
     return name.translate(_ESCAPES) or "%"
 
 
-def _unescaped(name: str) -> str:
+def unescaped(name: str) -> str:
+    """What :func:`escaped` was given."""
     if "%" not in name:
         return name
     return "" if name == "%" else name.replace("%2E", ".").replace("%24", "$").replace("%00", "\0").replace("%25", "%")
@@ -176,9 +177,9 @@ def _encode_metrics(metrics: Mapping[str, Any]) -> Raw:
 
 def _decode_metrics(raw: Mapping[str, Any]) -> Document:
     stored = raw["metrics"]
-    metrics = {_unescaped(name): plain(number) for name, number in stored.get("n", {}).items()}
+    metrics = {unescaped(name): plain(number) for name, number in stored.get("n", {}).items()}
     for name, table in stored.get("t", {}).items():
-        metrics[_unescaped(name)] = {_unescaped(entry): plain(number) for entry, number in table.items()}
+        metrics[unescaped(name)] = {unescaped(entry): plain(number) for entry, number in table.items()}
     return metrics | (unpack(raw["metrics_other"]) if "metrics_other" in raw else {})
 
 

@@ -32,7 +32,7 @@ from xray_server.stores.base import (
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import buckets, checks, forms, named, upkeep
+from xray_server.stores.mongo import buckets, checks, named, upkeep, zones
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
 from xray_server.stores.mongo.forms import CODEC, Raw, of_key_prefix, pages_of
@@ -166,7 +166,7 @@ class MongoStore(Store):
                 async with self._asked_to("read"):
                     found = await cursor.to_list(PAGES_PER_READ)
                 for raw in found:
-                    yield forms.decode_page(raw)
+                    yield zones.decode_page(raw)
                 if len(found) < PAGES_PER_READ:
                     return
 

@@ -25,7 +25,7 @@ from xray_server.pages import CandidatePage, merge_pages
 from xray_server.rollups import changed_buckets
 from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import merge_declarations, pack, unpack
-from xray_server.stores.mongo import buckets, forms
+from xray_server.stores.mongo import buckets, forms, zones
 from xray_server.stores.mongo.forms import CODEC, RUNS, STAGES, Form, Raw
 from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
 
@@ -122,9 +122,9 @@ async def _write_pages(database: AsyncDatabase[Raw], project: str, pages: Sequen
         by_key[page.stage_id, page.page] = merge_pages(there, page) if there else page
 
     def merged(page: CandidatePage, there: Raw | None) -> Change | None:
-        before = forms.decode_page(there) if there else None
+        before = zones.decode_page(there) if there else None
         after = merge_pages(before, page) if before else page
-        return None if after is before else Change(there, forms.encode_page(project, after))
+        return None if after is before else Change(there, zones.encode_page(project, after))
 
     todo = [(forms.page_key(project, page.stage_id, page.page), page) for page in by_key.values()]
     # Pages are large and nearly always new: they are read only where it turns out that they are not.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sqlite3
 
 from xray.exceptions import StoreError
+from xray_server.stores.sqlite import zones
 
 APPLICATION_ID = 0x58526179
 """Marks a file as X-Ray's in SQLite's header: ``XRay`` in ASCII."""
@@ -188,7 +189,7 @@ CREATE TABLE named_documents (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE)
 """Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
 
 

@@ -35,7 +35,7 @@ from xray_server.stores.base import (
     Written,
 )
 from xray_server.stores.encoding import from_json
-from xray_server.stores.sqlite import checks, named, rows, scans, upkeep
+from xray_server.stores.sqlite import checks, named, rows, scans, upkeep, zones
 from xray_server.stores.sqlite import rollups as rollup_tables
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
 from xray_server.stores.sqlite.schema import migrate
@@ -242,10 +242,13 @@ class SqliteStore(Store):
         query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row >= ? AND row < ? ORDER BY row LIMIT ?"
         bounds = rows.page_row(found[0], first), rows.page_row(found[0] + 1, 0)
         run_id = None if found[1] is None else id_text(found[1])
-        return [
-            rows.decode_page(stage_id, run_id, row, self._local.decompressor)
+        pages = {
+            row[0]: rows.decode_page(stage_id, run_id, row, self._local.decompressor)
             for row in connection.execute(query, (*bounds, PAGES_PER_READ)).fetchall()
-        ]
+        }
+        for row, of_page in zones.read(connection, pages).items():
+            pages[row].zones = of_page
+        return list(pages.values())
 
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
         query = f"""
