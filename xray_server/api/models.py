@@ -236,12 +236,18 @@ class Groups(ListAnswer):
 
 
 class Health(BaseModel):
-    """That the service lives and reads its store."""
+    """That the service lives."""
 
     status: Literal["ok"]
     version: str
     store: dict[str, Any]
     tasks: dict[str, dict[str, Any]] = Field(description="The background tasks: what they did, and their errors.")
+
+
+class Readiness(BaseModel):
+    """That requests may be sent."""
+
+    status: Literal["ready"]
 
 
 # --- parameters -------------------------------------------------------------------------------------------------
