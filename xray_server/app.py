@@ -23,6 +23,7 @@ from xray_server.api import (
     query,
     runs,
     stages,
+    steps,
     telemetry,
     whatif,
     wire,
@@ -112,7 +113,7 @@ def create_app(
     app.add_middleware(Timing, telemetry=service.telemetry)
     errors.install(app)
     insight = (passports, funnels, comparisons, whatif, analyses)
-    for resource in (ingest, wire, query, runs, stages, *insight, plugins_api, health, telemetry):
+    for resource in (ingest, steps, wire, query, runs, stages, *insight, plugins_api, health, telemetry):
         app.include_router(resource.router)
     return app
 
