@@ -11,12 +11,14 @@ from fastapi import Depends, Request
 from xray.exceptions import PluginError, QueryError
 from xray.metrics import Metric
 from xray.plugins import Plugins
+from xray_server.admission import Admission
 from xray_server.analysis.analyst import Analyst
 from xray_server.analysis.llm import Model, ModelSettings
 from xray_server.api.suffixes import read_parameter
 from xray_server.daemons.daemon import Daemon
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
+from xray_server.prepare import Prepared
 from xray_server.query.aggregate import aggregate
 from xray_server.query.aggregate_parser import parse_aggregation
 from xray_server.query.cursor import encode_cursor
@@ -28,7 +30,9 @@ from xray_server.query.selection import select
 from xray_server.questions import saved as questions
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
+from xray_server.telemetry import StoreUsage, Telemetry
 from xray_server.workers import Workers
+from xray_server.write_queue import WriteQueue
 from xray_server.zones import aliases
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -44,21 +48,41 @@ class Service:
         store: The store, open.
         plugins: The stage types that the service has.
         settings: The service's settings.
+        version: The service's version.
     """
 
     project = "default"
     """The project of every request; no body can name one."""
 
-    def __init__(self, store: Store, plugins: Plugins, settings: ServerSettings) -> None:
+    def __init__(self, store: Store, plugins: Plugins, settings: ServerSettings, version: str = "unknown") -> None:
         self.store = store
         self.plugins = plugins
         self.settings = settings
         self.ingest = Ingest(store, plugins)
         self.workers = Workers(settings.ingest_processes, settings.max_events_per_batch)
+        self.admission = Admission(settings.max_pending_bytes, code="busy", what="bodies")
+        self.queue = WriteQueue(self.store_batch, settings.max_enqueued_bytes)
+        self.usage = StoreUsage(store)
+        self.telemetry = Telemetry()
+        self.telemetry.watch(lambda: self.admission.bytes, self.admission.max_bytes, self.queue, version)
+        self.telemetry.watch_store(self.usage)
+        self.is_draining = False
+        """Whether the service is about to end: it answers, and wants nothing new sent to it."""
         self.daemons: Sequence[Daemon] = ()
         """What runs beside answering; empty until the application has started."""
         model = ModelSettings.from_environment()
         self.analyst = Analyst(store, None if model is None else Model(model))
+
+    async def store_batch(self, prepared: Prepared) -> None:
+        """Write a batch; it is durable when this returns. The runs that end in it are analyzed where it asks for that.
+
+        Raises:
+            StoreError: Some or all of it is not stored; doing so again is safe.
+        """
+        with self.telemetry.step("write"):
+            result = await self.ingest.take(self.project, prepared)
+        for run_id in result.to_analyze:
+            self.analyst.analyze_later(self.project, run_id)
 
     async def declarations(self) -> dict[str, list[Metric]]:
         """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.

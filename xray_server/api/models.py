@@ -45,6 +45,13 @@ class IngestAnswer(BaseModel):
     errors: list[EventProblem]
 
 
+class StepAnswer(BaseModel):
+    """That a part of a run is stored; it is durable."""
+
+    id: str = Field(description="The id of the run or the stage; made by the service where the sender gave none.")
+    run_id: str = Field(description="The run that it belongs to.")
+
+
 class RejectedAnswer(IngestAnswer):
     """What became of a batch in which some events are bad; the others are stored."""
 
@@ -288,12 +295,18 @@ class Deleted(BaseModel):
 
 
 class Health(BaseModel):
-    """That the service lives and reads its store."""
+    """That the service lives."""
 
     status: Literal["ok"]
     version: str
     store: dict[str, Any]
     tasks: dict[str, dict[str, Any]] = Field(description="The background tasks: what they did, and their errors.")
+
+
+class Readiness(BaseModel):
+    """That requests may be sent."""
+
+    status: Literal["ready"]
 
 
 # --- parameters -------------------------------------------------------------------------------------------------
