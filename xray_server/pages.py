@@ -173,6 +173,16 @@ def merge_pages(page: CandidatePage, other: CandidatePage) -> CandidatePage:
     return _page(page.run_id, page.stage_id, page.page, page.started_at, seqs, columns, indexed)
 
 
+def remainder(page: CandidatePage, known: CandidatePage) -> CandidatePage | None:
+    """The candidates of a page that another version of it has no place for; None where it has all of them."""
+    there = set(known.seqs)
+    places = [place for place, seq in enumerate(page.seqs) if seq not in there]
+    if not places:
+        return None
+    columns, seqs = page.columns().picked(places), [page.seqs[place] for place in places]
+    return _page(page.run_id, page.stage_id, page.page, page.started_at, seqs, columns, page.zones)
+
+
 def join_columns(pages: Iterable[CandidatePage]) -> Columns:
     """All candidates of consecutive pages as one set of columns."""
     joined = Columns([])

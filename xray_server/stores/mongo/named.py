@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bson import MaxKey, MinKey
 from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
@@ -13,7 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from xray_server.documents import Document
 from xray_server.stores.base import NamedDocument
 from xray_server.stores.encoding import pack, unpack
-from xray_server.stores.mongo.forms import Raw, of_key_prefix
+from xray_server.stores.mongo.forms import Raw
 from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, pause
 
 COLLECTION = "named"
@@ -55,7 +56,11 @@ async def one(collection: AsyncCollection[Raw], project: str, kind: str, name: s
 
 async def every(collection: AsyncCollection[Raw], project: str, kind: str) -> list[NamedDocument]:
     """What ``Store.all_named`` returns."""
-    found = [_decode(raw) async for raw in collection.find({**of_key_prefix(project, "k"), "_id.k": kind})]
+    # A range of _id, so that its own index serves it.
+    of_kind = {
+        "_id": {"$gte": {"p": project, "k": kind, "n": MinKey()}, "$lte": {"p": project, "k": kind, "n": MaxKey()}}
+    }
+    found = [_decode(raw) async for raw in collection.find(of_kind)]
     return sorted(found, key=lambda each: each.name)
 
 
@@ -64,7 +69,7 @@ async def remove(collection: AsyncCollection[Raw], project: str, kind: str, name
     return (await collection.delete_one({"_id": _key(project, kind, name)})).deleted_count > 0
 
 
-def _key(project: str, kind: str, name: str) -> Raw:
+def _key(project: str, kind: str, name: str | MinKey | MaxKey) -> Raw:
     return {"p": project, "k": kind, "n": name}
 
 
