@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -24,12 +25,13 @@ from xray_server.stores.base import (
     Removed,
     Rollup,
     Row,
+    Sighting,
     Store,
     Usage,
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import buckets, checks, forms, upkeep
+from xray_server.stores.mongo import buckets, checks, forms, indexing, sightings, upkeep
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
 from xray_server.stores.mongo.forms import CODEC, Raw, of_key_prefix, pages_of
@@ -61,6 +63,7 @@ class MongoStore(Store):
         self._client: AsyncMongoClient[Raw] | None = None
         self._freed = upkeep.Freed()
         self._building: asyncio.Task[None] | None = None
+        self._next_look_s: dict[str, float] = {}
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -186,6 +189,31 @@ class MongoStore(Store):
         async with self._asked_to("read") as database:
             cursor = database["declarations"].find(of_key_prefix(project, "t"), sort=[("_id", 1)])
             return {raw["_id"]["t"]: unpack(raw["metrics"]) async for raw in cursor}
+
+    # --- sightings ----------------------------------------------------------------------------------------------
+
+    async def sightings(
+        self,
+        project: str,
+        candidate_id: str,
+        *,
+        label: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        after: tuple[int | None, str, int] | None = None,
+        limit: int,
+    ) -> Sequence[Sighting]:
+        async with self._asked_to("read") as database:
+            return await sightings.find(
+                self, database, project, candidate_id, label=label, since=since, until=until, after=after, limit=limit
+            )
+
+    async def index_candidates(self, project: str) -> bool:
+        look = self._next_look_s.get(project, 0.0) <= time.monotonic()
+        if look:
+            self._next_look_s[project] = time.monotonic() + indexing.LOOK_EVERY_S
+        async with self._asked_to("write") as database:
+            return await indexing.index(self, database, project, look_for_gone=look)
 
     # --- rollups ------------------------------------------------------------------------------------------------
 

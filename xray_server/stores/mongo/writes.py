@@ -25,7 +25,7 @@ from xray_server.pages import CandidatePage, merge_pages
 from xray_server.rollups import changed_buckets
 from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import merge_declarations, pack, unpack
-from xray_server.stores.mongo import buckets, forms
+from xray_server.stores.mongo import buckets, forms, sightings
 from xray_server.stores.mongo.forms import CODEC, RUNS, STAGES, Form, Raw
 from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
 
@@ -66,6 +66,8 @@ async def write_batch(database: AsyncDatabase[Raw], project: str, batch: WriteBa
         StoreError: A document has a field that there is no place for, or other writers were faster again and again.
         PyMongoError: The server could not be reached, or refused.
     """
+    # Before the pages: what can be found by its stage is to be found by its candidates too.
+    await sightings.note(database, project, batch.pages)
     # All parts come to their end before an error is raised: nothing goes on behind the caller's back.
     done = await asyncio.gather(
         _write_documents(database, RUNS, project, batch.runs),
