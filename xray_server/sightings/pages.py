@@ -15,6 +15,7 @@ import msgspec
 import zstandard
 
 from xray.exceptions import StoreError
+from xray.ids import is_id
 
 PAGES_PER_BLOCK = 64
 _LEVEL = 9
@@ -112,22 +113,15 @@ def _pack_stages(stages: Sequence[int | str]) -> list[int | str] | bytes:
     if len(numbers) == len(stages):
         return list(_differences(numbers))
     texts = [str(stage) for stage in stages]
-    if all(map(_is_uuid, texts)):
+    if all(map(is_id, texts)):
         raw = bytes.fromhex("".join(texts).replace("-", ""))
         return b"".join(raw[place::_UUID_BYTES] for place in range(_UUID_BYTES))
     return list(texts)
 
 
-def _is_uuid(text: str) -> bool:
-    try:
-        return _as_uuid(bytes.fromhex(text.replace("-", ""))) == text
-    except ValueError:
-        return False
-
-
 def _as_uuid(raw: bytes) -> str:
     digits = raw.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}" if len(raw) == 16 else ""
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _stages(packed: list[int | str] | bytes) -> tuple[Callable[[int], int | str], int]:

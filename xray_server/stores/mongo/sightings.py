@@ -177,7 +177,7 @@ async def _in_segments(
     found: dict[tuple[ObjectId, int], list[int]] = {}
     for (segment, _), data in parts.items():
         for place in places_of(data, known, of[segment]):
-            found.setdefault((segment, place // PAGES_PER_BLOCK), []).append(place % PAGES_PERBLOCK)
+            found.setdefault((segment, place // PAGES_PER_BLOCK), []).append(place % PAGES_PER_BLOCK)
     blocks = await _read(database, [part_key(project, segment, BLOCK, number) for segment, number in sorted(found)])
     return [place for key, data in blocks.items() for place in unpack_places(data, found[key])]
 
