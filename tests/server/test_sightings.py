@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -67,7 +68,7 @@ def test_parts_are_next_to_each_other(parts):
     bounds = [bounds_of(part, parts) for part in range(parts)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == 1 << entries.HASH_BITS + entries.PLACE_BITS
-    assert all(before[1] == after[0] for before, after in zip(bounds, bounds[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
     for part, (low, high) in enumerate(bounds):
         if low < high:
             assert part_of(low >> entries.PLACE_BITS, parts) == part_of((high - 1) >> entries.PLACE_BITS, parts) == part
