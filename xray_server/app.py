@@ -32,6 +32,7 @@ from xray_server.api import (
 from xray_server.api import plugins as plugins_api
 from xray_server.api.answers import Service
 from xray_server.daemons.daemon import running
+from xray_server.daemons.indexer import Indexer
 from xray_server.daemons.refresher import Refresher
 from xray_server.daemons.retention import Retention, policy_of
 from xray_server.settings import PREFIX, ServerSettings, sqlite_path
@@ -90,7 +91,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await used_store.open()
         try:
-            service.daemons = [Refresher(used_store), Retention(used_store, await policy_of(settings, used_store))]
+            retention = Retention(used_store, await policy_of(settings, used_store))
+            service.daemons = [Refresher(used_store), retention, Indexer(used_store)]
             service.telemetry.watch_tasks(service.daemons)
             async with running(service.daemons):
                 yield

@@ -19,6 +19,7 @@ import pytest
 from xray.exceptions import StoreClosed
 from xray_server.conformance.named import NamedContract
 from xray_server.conformance.rollups import RollupContract
+from xray_server.conformance.sightings import SightingContract
 from xray_server.conformance.upkeep import UpkeepContract
 from xray_server.conformance.zones import ZoneContract
 from xray_server.documents import Document
@@ -47,7 +48,7 @@ from xray_server.testing_data import (
 )
 
 
-class StoreContract(RollupContract, UpkeepContract, NamedContract, ZoneContract):
+class StoreContract(RollupContract, UpkeepContract, NamedContract, ZoneContract, SightingContract):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 
     # --- writing ------------------------------------------------------------------------------------------------

@@ -83,8 +83,10 @@ def lost(
     out.print(table)
     if not answer["complete"]:
         out.print("[dim]There may be more: narrow it with --since or --pipeline.[/]")
-    if answer["without_all_candidates"]:
-        out.print(f"[dim]{answer['without_all_candidates']} stages no longer hold their candidates.[/]")
+    coverage = answer["coverage"]
+    if coverage["without_all_candidates"]:
+        hidden, looked_at = coverage["without_all_candidates"], coverage["stages_looked_at"]
+        out.print(f"[dim]{hidden:,} of the latest {looked_at:,} stages hold not all of their candidates.[/]")
 
 
 def funnel(

@@ -13,7 +13,7 @@ from xray_server.documents import Document
 from xray_server.errors import ApiError, not_found
 from xray_server.pages import CandidatePage
 from xray_server.query.ast import EVERYTHING, And, Compare, Condition, Field, In, Not, Scan, SortKey, Test
-from xray_server.stores.base import Store
+from xray_server.stores.base import Sighting, Store
 
 MAX_CANDIDATES = 500_000
 """Candidates of one run that an analysis reads; beyond them a stage counts as one that is not kept."""
@@ -21,8 +21,12 @@ MAX_CANDIDATES = 500_000
 BATCH = 500
 
 
-MAX_SCANNED = 50_000
+STAGES_FOR_COVERAGE = 200
+"""So many of the latest stages say whether candidates are kept at all."""
+
 MAX_HISTORY_CANDIDATES = 2_000
+"""Larger stages are read for their metrics alone, or in part, where many stages are read."""
+
 ENOUGH_RUNS = 40
 """Where a version has so many runs of its own, it is compared with these alone."""
 
@@ -36,12 +40,10 @@ class Sightings:
     Args:
         rows: Stage, row, and whether that stage lost it.
         complete: Whether the search came to its end.
-        without_all: How many of the stages no longer hold their candidates.
     """
 
     rows: list[tuple[Document, dict[str, Any], bool]] = field(default_factory=list)
     complete: bool = True
-    without_all: int = 0
 
 
 class Reader:
@@ -96,46 +98,69 @@ class Reader:
             rows += page.columns().rows()
         return StageRecord(document, rows)
 
-    async def sightings(self, candidate_id: str, pipeline: Condition, limit: int) -> Sightings:
+    async def sightings(
+        self, candidate_id: str, *, label: str | None, since: int | None, until: int | None, limit: int
+    ) -> Sightings:
         """The rows of a candidate in all stages of some runs, the latest runs first.
-
-        The store narrows the stages to those that may have it; of these only the pages that do are decompressed.
 
         Args:
             candidate_id: The candidate's id.
-            pipeline: The condition on the runs.
+            label: Only in runs of this pipeline; None means any.
+            since: Only in runs that started then or later, in milliseconds since 1970.
+            until: Only in runs that started before.
             limit: After so many stages that have it the search ends.
         """
         found = Sightings()
-        has_it = Test(Field(("candidate_id",)), Compare("eq", candidate_id))
-        sort = (SortKey(Field(("pipeline", "started_at")), descending=True), _BY_ID)
-        after: tuple[Any, ...] | None = None
-        stages, scanned = 0, 0
+        stages: set[str] = set()
+        after: tuple[int | None, str, int] | None = None
         while True:
-            scan = Scan("stages", pipeline, EVERYTHING, has_it, sort, after, BATCH)
-            batch = await self._store.scan(self._project, scan)
-            for row in batch:
-                scanned += 1
-                rows = await self._rows_of(row.document["id"], candidate_id)
-                record = StageRecord(row.document, rows)
-                own = [candidate for candidate in rows if candidate["candidate_id"] == candidate_id]
-                found.rows += [(row.document, candidate, record.lost(candidate)) for candidate in own]
-                found.without_all += bool(row.document.get("candidates_removed_at"))
-                stages += bool(own)
-                if stages >= limit or scanned >= MAX_SCANNED:
+            some = await self._store.sightings(
+                self._project, candidate_id, label=label, since=since, until=until, after=after, limit=BATCH
+            )
+            for sighting in some:
+                stage_id = sighting.stage["id"]
+                if stage_id not in stages and len(stages) >= limit:
                     found.complete = False
                     return found
-            if len(batch) < BATCH:
-                return found
-            after = batch[-1].sort_values
-
-    async def _rows_of(self, stage_id: str, candidate_id: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        async for page in self._pages(stage_id):
-            if candidate_id in page.ids:
+                stages.add(stage_id)
+                found.rows += await self._rows_of(sighting, candidate_id)
+                # Opening a page is work on the event loop's thread: let others have it in between.
                 await asyncio.sleep(0)
-                rows += page.columns().rows()
-        return rows
+            if len(some) < BATCH:
+                return found
+            after = some[-1].key
+
+    async def _rows_of(self, sighting: Sighting, candidate_id: str) -> list[tuple[Document, dict[str, Any], bool]]:
+        """The rows of a candidate in a page: the stage, the row, and whether the stage lost it.
+
+        Where what became of the others decides that, all are looked at; of a very large stage those of the page.
+        """
+        columns = sighting.page.columns()
+        places = [place for place, each in enumerate(columns.candidate_id) if each == candidate_id]
+        own = list(columns.picked(places).rows())
+        record = StageRecord(sighting.stage, own)
+        if not record.is_decided_by(own):
+            has_others = len(columns) < record.seen <= MAX_HISTORY_CANDIDATES
+            record = await self.stage(sighting.stage) if has_others else StageRecord(sighting.stage, columns.rows())
+        return [(sighting.stage, row, record.lost(row)) for row in own]
+
+    async def without_all(self, *, label: str | None, since: int | None, until: int | None) -> tuple[int, int]:
+        """Of the latest stages of some runs, how many do not hold all their candidates, and how many were looked at.
+
+        Args:
+            label: As in :meth:`sightings`, like the others.
+            since: As above.
+            until: As above.
+        """
+        started = Field(("pipeline", "started_at"))
+        condition = all_of(
+            None if since is None else Test(started, Compare("gte", since)),
+            None if until is None else Test(started, Compare("lt", until)),
+            None if label is None else Test(Field(("pipeline", "label")), Compare("eq", label)),
+        )
+        latest = SortKey(started, descending=True)
+        stages = await self.stages(stage=condition, sort=(latest,), limit=STAGES_FOR_COVERAGE)
+        return sum(1 for stage in stages if not StageRecord(stage).says_all_are_kept), len(stages)
 
     async def history_of(self, run: Document, *, limit: int, version: str | None = None) -> list[RunRecord]:
         """Other runs of the same pipeline that have ended, the latest before it first, then the next ones after it.

@@ -45,6 +45,13 @@ class StageRecord:
         return not self.document.get("candidates_removed_at") and len(self.rows) >= self.seen
 
     @property
+    def says_all_are_kept(self) -> bool:
+        """Whether, by what the document says, every candidate that the stage looked at was kept, and is still there."""
+        capture = self.document.get("capture") or {}
+        kept = capture.get("kept")
+        return not self.document.get("candidates_removed_at") and (not is_number(kept) or kept >= self.seen)
+
+    @property
     def kept(self) -> dict[str, Any]:
         """What is kept of what was seen, and why that is not everything."""
         capture = self.document.get("capture") or {}
@@ -84,6 +91,16 @@ class StageRecord:
         if self._passed or self._selected:
             return True
         return row.get("rank") is None and self._has_ranks
+
+    def is_decided_by(self, rows: Iterable[Row]) -> bool:
+        """Whether :meth:`lost` can be told of some rows without the others.
+
+        Args:
+            rows: The rows.
+        """
+        if self.type == "ranking" or self._passed or self._selected:
+            return True
+        return all(row.get("verdict") is not None or row.get("rank") is not None for row in rows)
 
     @functools.cached_property
     def survivors(self) -> set[str]:

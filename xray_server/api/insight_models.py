@@ -87,12 +87,21 @@ class Analysis(_Open):
     suspects: list[dict[str, Any]]
 
 
+class LostCoverage(_Open):
+    """Whether there are stages that may have seen it and no longer say so."""
+
+    stages_looked_at: int = Field(description="How many of the latest stages were looked at.")
+    without_all_candidates: int = Field(description="How many of these do not hold all their candidates.")
+
+
 class LostAnswer(_Open):
     """Which stages dropped a candidate."""
 
     candidate_id: str
     rows: list[dict[str, Any]]
-    complete: bool = Field(description="False where a budget ended the search; 'before' is where to go on.")
+    complete: bool = Field(description="False where the limit ended the search; 'until' goes on with older runs.")
+    sightings: int = Field(description="How often it was seen.")
+    coverage: LostCoverage
 
 
 # --- parameters -------------------------------------------------------------------------------------------------

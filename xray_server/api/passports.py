@@ -8,14 +8,13 @@ from fastapi import APIRouter, Query, Response
 
 from xray_server.analysis.lost import lost
 from xray_server.analysis.passport import passport
-from xray_server.analysis.reading import Reader, all_of
+from xray_server.analysis.reading import Reader
 from xray_server.api.answers import Here, iso_time
 from xray_server.api.insight_models import LostAnswer, LostParameters, Passport
 from xray_server.api.models import ErrorAnswer, Parameters
 from xray_server.api.moments import moment_ms
 from xray_server.api.shown import with_times
 from xray_server.errors import json_response
-from xray_server.query.ast import Compare, Field, Test
 
 router = APIRouter(tags=["insight"], responses={422: {"model": ErrorAnswer}})
 
@@ -35,16 +34,14 @@ async def why(run_id: str, candidate_id: str, _: Annotated[Parameters, Query()],
 async def lost_where(candidate_id: str, parameters: Annotated[LostParameters, Query()], service: Here) -> Response:
     """Say across runs and pipelines which stages dropped a candidate, how often, and for what reasons."""
     since, until = moment_ms(parameters.since, "since"), moment_ms(parameters.until, "until")
-    started = Field(("started_at",))
-    condition = all_of(
-        None if since is None else Test(started, Compare("gte", since)),
-        None if until is None else Test(started, Compare("lt", until)),
-        None if parameters.label is None else Test(Field(("label",)), Compare("eq", parameters.label)),
-    )
-    found = await Reader(service.store, service.project).sightings(candidate_id, condition, parameters.limit)
+    reader = Reader(service.store, service.project)
+    label = parameters.label
+    found = await reader.sightings(candidate_id, label=label, since=since, until=until, limit=parameters.limit)
+    without_all, looked_at = await reader.without_all(label=label, since=since, until=until)
     rows = lost(candidate_id, found.rows)
     for row in rows:
         row |= {name: iso_time(row[name]) for name in ("first_at", "last_at")}
     answer = {"candidate_id": candidate_id, "rows": rows, "complete": found.complete}
-    answer |= {"sightings": len(found.rows), "without_all_candidates": found.without_all}
+    answer |= {"sightings": len(found.rows)}
+    answer["coverage"] = {"stages_looked_at": looked_at, "without_all_candidates": without_all}
     return json_response(answer)

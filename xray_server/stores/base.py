@@ -184,6 +184,41 @@ class Rollup:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """A page of a stage that has a candidate.
+
+    Args:
+        stage: The stage; owned by the caller.
+        page: The page, with all its candidates.
+    """
+
+    stage: Document
+    page: CandidatePage
+
+    @property
+    def at(self) -> int | None:
+        """The start of the run in milliseconds since 1970: as the stage says, else as it came with the candidates."""
+        at: int | None = (self.stage.get("pipeline") or {}).get("started_at")
+        return self.page.started_at if at is None else at
+
+    @property
+    def key(self) -> tuple[int | None, str, int]:
+        """What a search goes on after: the start, the stage's id, the page's number."""
+        return self.at, self.page.stage_id, self.page.page
+
+    @property
+    def order(self) -> tuple[bool, int, str, int]:
+        """What sightings are sorted by; the greatest comes first."""
+        return self.order_of(self.key)
+
+    @staticmethod
+    def order_of(key: tuple[int | None, str, int]) -> tuple[bool, int, str, int]:
+        """What a sighting with this key is sorted by."""
+        at, stage_id, page = key
+        return at is not None, at or 0, stage_id, page
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that a check of a store looked at.
 
@@ -320,6 +355,51 @@ class Store(ABC):
     @abstractmethod
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         """Stage type → the metric declarations that senders brought for it."""
+
+    # --- sightings ----------------------------------------------------------------------------------------------
+
+    async def sightings(
+        self,
+        project: str,
+        candidate_id: str,
+        *,
+        label: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        after: tuple[int | None, str, int] | None = None,
+        limit: int,
+    ) -> Sequence[Sighting]:
+        """The pages that have a candidate, those of the latest runs first.
+
+        Every page of a stage that a scan would find, and that was durable before the call, is found, whatever else
+        happens meanwhile. A store without an index looks through all stages.
+
+        Args:
+            project: The project.
+            candidate_id: The candidate's id.
+            label: Only in runs of this pipeline; None means any.
+            since: Only in runs that started then or later, in milliseconds since 1970; one whose start nobody knows
+                satisfies no bound.
+            until: Only in runs that started before.
+            after: Only what comes after the sighting with this ``key``.
+            limit: The most to return; fewer mean that there are no more.
+        """
+        from xray_server.sightings.scanning import sightings_by_scan
+
+        return await sightings_by_scan(self, project, candidate_id, label, since, until, after, limit)
+
+    async def index_candidates(self, project: str) -> bool:
+        """Bring the index over candidate ids on by a bounded step; harmless at any time, and in several processes.
+
+        Answers do not depend on it, only how long they take and what the index takes on disk.
+
+        Args:
+            project: The project.
+
+        Returns:
+            Whether there may be more to do at once.
+        """
+        return False
 
     # --- rollups ------------------------------------------------------------------------------------------------
     #

@@ -221,5 +221,9 @@ def test_a_reverse_lookup_counts_what_is_stored(runs):
             assert Counter({told["path"]: told["lost"] for told in answer["rows"]}) == lost
             told_reasons = {(told["path"], why): n for told in answer["rows"] for why, n in told["reasons"].items()}
             assert told_reasons == reasons
+            assert answer["sightings"] == sum(seen.values())
+            hidden = sum(not is_whole(stage) for stage in itertools.chain(*runs))
+            every = sum(1 for _ in itertools.chain(*runs))
+            assert answer["coverage"] == {"stages_looked_at": every, "without_all_candidates": hidden}
 
     asked(*(run_events(number + 1, stages) for number, stages in enumerate(runs)), ask=ask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -30,12 +31,13 @@ from xray_server.stores.base import (
     Rollup,
     Row,
     ScanPlan,
+    Sighting,
     Store,
     Usage,
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import buckets, checks, ids, named, pages, upkeep
+from xray_server.stores.mongo import buckets, checks, ids, indexing, named, pages, sightings, upkeep
 from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
@@ -70,6 +72,7 @@ class MongoStore(Store):
         self._codec = Codec()
         self._freed = upkeep.Freed()
         self._building: asyncio.Task[None] | None = None
+        self._next_look_s: dict[str, float] = {}
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -238,6 +241,31 @@ class MongoStore(Store):
             of_project = {"$gte": {"p": project, "t": MinKey()}, "$lte": {"p": project, "t": MaxKey()}}
             cursor = database["declarations"].find({"_id": of_project}, sort=[("_id", 1)])
             return {raw["_id"]["t"]: unpack(raw["metrics"]) async for raw in cursor}
+
+    # --- sightings ----------------------------------------------------------------------------------------------
+
+    async def sightings(
+        self,
+        project: str,
+        candidate_id: str,
+        *,
+        label: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        after: tuple[int | None, str, int] | None = None,
+        limit: int,
+    ) -> Sequence[Sighting]:
+        async with self._asked_to("read") as database:
+            return await sightings.find(
+                self, database, project, candidate_id, label=label, since=since, until=until, after=after, limit=limit
+            )
+
+    async def index_candidates(self, project: str) -> bool:
+        look = self._next_look_s.get(project, 0.0) <= time.monotonic()
+        if look:
+            self._next_look_s[project] = time.monotonic() + indexing.LOOK_EVERY_S
+        async with self._asked_to("write") as database:
+            return await indexing.index(self, database, project, look_for_gone=look)
 
     # --- rollups ------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from xray_server.pages import CandidatePage, merge_pages, remainder
 from xray_server.rollups import changed_buckets
 from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import merge_declarations, pack, unpack
-from xray_server.stores.mongo import buckets, ids, pages
+from xray_server.stores.mongo import buckets, ids, pages, sightings
 from xray_server.stores.mongo.codec import Codec, Stored
 from xray_server.stores.mongo.forms import CODEC, RUNS, STAGES, Form, Raw
 from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
@@ -137,6 +137,8 @@ async def write_batch(codec: Codec, database: AsyncDatabase[Raw], project: str, 
         StoreError: A document has a field that there is no place for, or other writers were faster again and again.
         PyMongoError: The server could not be reached, or refused.
     """
+    # Before the pages: what can be found by its stage is to be found by its candidates too.
+    await sightings.note(database, project, batch.pages)
     number = await codec.words.project(database, project, make=True)
     by_place: dict[tuple[str, int], CandidatePage] = {}
     for page in batch.pages:

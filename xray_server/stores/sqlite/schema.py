@@ -189,7 +189,41 @@ CREATE TABLE named_documents (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE)
+_VERSION_5 = """
+CREATE TABLE sighting_tail (
+    mark INTEGER PRIMARY KEY AUTOINCREMENT,
+    project INTEGER NOT NULL,
+    pages INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    data BLOB NOT NULL
+);
+
+CREATE TABLE sighting_segments (
+    segment INTEGER PRIMARY KEY AUTOINCREMENT,
+    project INTEGER NOT NULL,
+    pages INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    parts INTEGER NOT NULL,
+    last_at INTEGER,
+    has_timeless INTEGER NOT NULL
+);
+
+CREATE TABLE sighting_parts (row INTEGER PRIMARY KEY, data BLOB NOT NULL);
+
+CREATE TABLE sighting_blocks (row INTEGER PRIMARY KEY, data BLOB NOT NULL);
+
+CREATE TABLE sighting_backlogs (
+    project INTEGER PRIMARY KEY,
+    next INTEGER NOT NULL,
+    "end" INTEGER NOT NULL
+);
+
+INSERT INTO sighting_backlogs (project, next, "end") SELECT project, 0, max(row) + 1 FROM pages GROUP BY project;
+"""
+# Numbers of records and segments are never given twice: what was read under one is not removed as another's. Pages that
+# are there already are the backlog of the index.
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE, _VERSION_5)
 """Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
 
 

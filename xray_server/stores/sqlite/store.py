@@ -21,6 +21,7 @@ from xray.ids import now_ms
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, CandidatePage
 from xray_server.query.ast import Scan
+from xray_server.sightings.hunt import Hunt
 from xray_server.stores.base import (
     Bucket,
     Finding,
@@ -29,13 +30,14 @@ from xray_server.stores.base import (
     Removed,
     Rollup,
     Row,
+    Sighting,
     Store,
     Usage,
     WriteBatch,
     Written,
 )
 from xray_server.stores.encoding import from_json
-from xray_server.stores.sqlite import checks, named, rows, scans, upkeep, zones
+from xray_server.stores.sqlite import checks, named, rows, scans, sightings, upkeep, zones
 from xray_server.stores.sqlite import rollups as rollup_tables
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
 from xray_server.stores.sqlite.schema import migrate
@@ -273,6 +275,32 @@ class SqliteStore(Store):
         query = "SELECT stage_type, metrics FROM declarations WHERE project = ? ORDER BY stage_type"
         found = await self._rows(query, (project,))
         return {stage_type: from_json(metrics) for stage_type, metrics in found}
+
+    # --- sightings ----------------------------------------------------------------------------------------------
+
+    async def sightings(
+        self,
+        project: str,
+        candidate_id: str,
+        *,
+        label: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        after: tuple[int | None, str, int] | None = None,
+        limit: int,
+    ) -> Sequence[Sighting]:
+        hunt = Hunt(label=label, since=since, until=until, after=after, limit=limit)
+        return await self._read(
+            lambda connection: sightings.find(connection, self._local.decompressor, project, candidate_id, hunt, label)
+        )
+
+    async def index_candidates(self, project: str) -> bool:
+        step = await self._read(lambda connection: sightings.plan(connection, self._local.decompressor, project))
+        if step is None:
+            return False
+        built = await asyncio.to_thread(step.build)
+        await self._change(lambda connection: sightings.install(connection, step, built))
+        return True
 
     # --- rollups ------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from xray_server.pages import CandidatePage, merge_pages
 from xray_server.rollups import changed_buckets
 from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import from_json, merge_declarations, to_json
-from xray_server.stores.sqlite import rows, zones
+from xray_server.stores.sqlite import rows, sightings, zones
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor, read_dictionary
 from xray_server.stores.sqlite.rollups import mark_dirty
 from xray_server.stores.sqlite.rows import RUNS, STAGES, Table
@@ -270,6 +270,7 @@ class Writer:
         for page in batch.pages:
             row = rows.page_row(stage_rows[page.stage_id], page.page)
             pages[row] = merge_pages(pages[row], page) if row in pages else page
+        came = dict(pages)
         old = [row for row, page in pages.items() if page.stage_id not in new_stages]
         there = self._read_pages({row: pages[row] for row in old})
         for row, page in there.items():
@@ -288,6 +289,7 @@ class Writer:
             self._connection.executemany("DELETE FROM pages WHERE row = ?", replaced)
         self._insert("pages", rows.PAGE_COLUMNS, values)
         zones.keep(self._connection, self._words.number, {row: page.zones for row, page in pages.items()})
+        sightings.note(self._connection, number, {row: came[row] for row in pages})
 
     def _find_stages(self, project: int, ids: set[str], stage_rows: dict[str, int]) -> set[str]:
         """Add the rows of stages of which nothing but pages came; those that are not there get an empty one."""

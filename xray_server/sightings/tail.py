@@ -1,0 +1,109 @@
+"""What was written and is not in a segment yet: a record for each batch, written with its pages.
+
+A record has what a segment needs of its pages, so that nobody has to open them to build one, and may be there before
+they are: it names the hashes of their ids, three bytes each, page by page.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from xray.exceptions import StoreError
+from xray_server.sightings.entries import HASH_BYTES, hashes_of
+from xray_server.sightings.pages import Place, pack_places, unpack_places
+
+PAGES_PER_RECORD = 4096
+"""A larger batch has several records, so that any of them fits into a segment."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, list[int], bytes]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page and the hashes of its ids."""
+
+    place: Place
+    hashes: Sequence[int]
+
+
+def listed(place: Place, ids: Iterable[str]) -> Listed:
+    """A page with the distinct hashes of its ids."""
+    return Listed(place, sorted(hashes_of(ids)))
+
+
+def records_of(pages: Sequence[Listed]) -> Iterator[Sequence[Listed]]:
+    """The pages of a batch, cut into what one record takes."""
+    for start in range(0, len(pages), PAGES_PER_RECORD):
+        yield pages[start : start + PAGES_PER_RECORD]
+
+
+def needle(known: int) -> bytes:
+    """The bytes of a hash: what a record that has it contains, and few others do."""
+    return known.to_bytes(HASH_BYTES, "little")
+
+
+def pack_tail(pages: Sequence[Listed]) -> bytes:
+    """A record of some pages."""
+    numbers = array("I", itertools.chain.from_iterable(page.hashes for page in pages))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    raw, buffer = numbers.tobytes(), bytearray(HASH_BYTES * len(numbers))
+    for byte in range(HASH_BYTES):
+        buffer[byte::HASH_BYTES] = raw[byte::4]
+    counts = [len(page.hashes) for page in pages]
+    data: bytes = _encode((pack_places([page.place for page in pages], compressed=False), counts, bytes(buffer)))
+    return data
+
+
+def unpack_tail(data: bytes) -> Iterator[Listed]:
+    """The pages of a record.
+
+    Raises:
+        StoreError: The bytes are damaged.
+    """
+    places, counts, raw = _opened(data)
+    buffer = bytearray(len(raw) // HASH_BYTES * 4)
+    for byte in range(HASH_BYTES):
+        buffer[byte::4] = raw[byte::HASH_BYTES]
+    numbers = array("I", bytes(buffer))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    start = 0
+    for place, count in zip(unpack_places(places, compressed=False), counts, strict=True):
+        yield Listed(place, numbers[start : start + count])
+        start += count
+
+
+def search_tail(data: bytes, known: int) -> list[Place]:
+    """The pages of a record that have a hash.
+
+    Raises:
+        StoreError: The bytes are damaged.
+    """
+    wanted = needle(known)
+    if wanted not in data:
+        return []
+    packed, counts, raw = _opened(data)
+    found: list[int] = []
+    ends = list(itertools.accumulate(counts))
+    at = raw.find(wanted)
+    while at >= 0:
+        if at % HASH_BYTES == 0:
+            found.append(bisect_right(ends, at // HASH_BYTES))
+        at = raw.find(wanted, at + 1)
+    return unpack_places(packed, found, compressed=False) if found else []
+
+
+def _opened(data: bytes) -> tuple[bytes, list[int], bytes]:
+    try:
+        return _decode(data)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"A record of the index over candidate ids cannot be read: {error}.") from error
