@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from xray.metrics import quantile
 from xray_server.documents import Document
 from xray_server.query import ast
 from xray_server.query.buckets import Bucket
-from xray_server.query.run import Coverage, Search
+from xray_server.query.search import Coverage, Search
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.stores.base import Store
 
@@ -147,9 +147,9 @@ async def aggregate(
             await asyncio.sleep(0)
     if not groups and not aggregation.group_by and aggregation.bucket is None:
         groups[b""] = _empty((), None, references)
-    rows = [_row(group, aggregation, references) for group in groups.values()]
-    ordered = _ordered(rows, aggregation)[: aggregation.limit]
-    return Aggregated(ordered, search.coverage(matched, complete=not search.spent))
+    # Ordering many numbers, and many groups, takes a while.
+    rows = await asyncio.to_thread(_rows, groups.values(), aggregation, references)
+    return Aggregated(rows, search.coverage(matched, complete=not search.spent))
 
 
 def every_stage(conditions: ast.Question) -> ast.Question:
@@ -195,6 +195,11 @@ def _add(group: _Group, stage: Mapping[str, Any], references: Sequence[ast.Refer
         total = group.whole[place]
         if total is not None:
             group.whole[place] = total + number if isinstance(number, int) else None
+
+
+def _rows(groups: Iterable[_Group], aggregation: Aggregation, references: Sequence[ast.Reference]) -> list[Document]:
+    rows = [_row(group, aggregation, references) for group in groups]
+    return _ordered(rows, aggregation)[: aggregation.limit]
 
 
 def _row(group: _Group, aggregation: Aggregation, references: Sequence[ast.Reference]) -> Document:
