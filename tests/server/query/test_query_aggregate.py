@@ -169,7 +169,7 @@ def test_candidates_can_be_asked_for() -> None:
 def test_a_budget_ends_it_and_is_said() -> None:
     """The figures are then of what was read, and the coverage says that this is not all."""
     store = store_of([{"metrics": {"passed": 1}, "started_at": n} for n in range(20)])
-    with mock.patch("xray_server.query.run.MAX_BATCH", 5):
+    with mock.patch("xray_server.query.search.MAX_BATCH", 5):
         found = work_out(store, {"values": {"n": {"$count": {}}}}, document_budget=5)
         assert not found.coverage.complete
         assert 0 < found.rows[0]["values"]["n"] < 20
