@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from typing import Any
 
+import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.server.helpers import STAGE_ID, error_of, in_service, row, run_end, run_start, stage
 from tests.server.query.catalogs import catalog
+from tests.server.test_api_language import closed, mutated
 from xray.exceptions import QueryError
 from xray.ids import now_ms
 from xray.metrics import Metric
@@ -409,3 +414,64 @@ def test_there_are_so_many_and_no_more(tmp_path, monkeypatch):
             assert (await client.put(f"/v1/questions/{name}", json={"question": {}})).status_code == status
 
     asking(tmp_path, use)
+
+
+# --- whatever else comes ----------------------------------------------------------------------------------------
+
+
+async def saved_or_refused(client: httpx.AsyncClient, body: bytes) -> int:
+    """The status of saving; what is saved is also asked, with what stands in for parameters."""
+    headers = {"Content-Type": "application/json"}
+    response = await client.put("/v1/questions/one", content=body, headers=headers)
+    if response.status_code == 400:
+        assert error_of(response, 400)["code"] == "malformed_json"
+    elif response.status_code == 422:
+        error = error_of(response, 422)
+        assert (
+            error["path"] is not None or "either a 'question'" in error["message"] or "JSON object" in error["message"]
+        )
+    else:
+        assert response.status_code == 200, (body, response.text)
+        declared = response.json()["parameters"]
+        given = {name: SAMPLES[each["type"]][0] for name, each in declared.items() if "default" not in each}
+        asked = await client.post("/v1/questions/one/run", json={"parameters": given})
+        assert asked.status_code in (200, 422), (body, asked.text)
+        if asked.status_code == 422:
+            assert error_of(asked, 422)["path"].startswith("parameters."), (body, asked.text)
+    return response.status_code
+
+
+@pytest.mark.parametrize("body", [STRICT, FIGURES])
+def test_every_prefix_of_what_is_saved_is_saved_or_refused(tmp_path, body):
+    """As text, and as JSON that ends early and is closed again; the whole of it is saved."""
+
+    async def use(client):
+        text = json.dumps(body)
+        for end in range(len(text)):
+            assert await saved_or_refused(client, text[:end].encode()) in (400, 422)
+            await saved_or_refused(client, closed(text[:end]).encode())
+        assert await saved_or_refused(client, text.encode()) == 200
+
+    asking(tmp_path, use)
+
+
+def test_mutated_bodies_are_saved_or_refused(tmp_path):
+    """What is saved can be asked, but for values that do not fit."""
+    statuses = []
+
+    async def use(client):
+        loop = asyncio.get_running_loop()
+
+        @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(body=st.sampled_from([STRICT, FIGURES]), times=st.integers(1, 2), data=st.data())
+        def check(body, times, data):
+            for _ in range(times):
+                body = mutated(body, data)
+            sent = saved_or_refused(client, json.dumps(body).encode())
+            statuses.append(asyncio.run_coroutine_threadsafe(sent, loop).result(60))
+
+        await asyncio.to_thread(check)
+
+    asking(tmp_path, use)
+    assert statuses.count(200) > 10
+    assert statuses.count(422) > 200

@@ -25,7 +25,8 @@ from xray_server.query.cursor import encode_cursor
 from xray_server.query.explain import explain
 from xray_server.query.fields import MetricCatalog
 from xray_server.query.parser import parse
-from xray_server.query.run import Coverage, answer
+from xray_server.query.run import answer
+from xray_server.query.search import Coverage
 from xray_server.query.selection import select
 from xray_server.questions import saved as questions
 from xray_server.settings import ServerSettings
