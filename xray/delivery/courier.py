@@ -230,10 +230,17 @@ class Courier:
 
     def _write(self, frames: dict[int, Frame], batch: Batch, written: set[int]) -> None:
         assert self._spool is not None
-        if frames:
+        if not frames:
+            return
+        try:
             self._spool.append(list(frames.values()), batch.first)
             written.update(frames)
-            frames.clear()
+        except OSError:
+            # A disk that has no room for all of them may have it for some.
+            for place, frame in frames.items():
+                self._spool.append([frame], batch.first)
+                written.add(place)
+        frames.clear()
 
     # --- settling -----------------------------------------------------------------------------------------------
 
