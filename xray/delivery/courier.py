@@ -145,7 +145,7 @@ class Courier:
         assert batch is not None
         self.job = self._job_batch = None
         for place, (reason, why) in job.delivery.rejected.items():
-            batch.lost.setdefault(batch.owner[place], reason)
+            batch.lose(batch.owner[place], reason)
             self._notices.rejected(reason, why)
             if self._spool is not None:
                 self._spool.set_aside(batch.events[place], reason, why)
@@ -210,7 +210,7 @@ class Courier:
                     frames[place] = make_frame(events)
                 except Exception as error:
                     log.debug("X-Ray: a record could not be spooled", exc_info=True)
-                    batch.lost[place] = f"internal_error: {type(error).__name__}"
+                    batch.lose(place, f"internal_error: {type(error).__name__}")
                     continue
                 size += frames[place].size_bytes
                 if size >= _WRITE_BYTES:
