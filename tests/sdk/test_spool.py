@@ -19,6 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.sdk.test_delivery import Fact, Scripted, check_balance
+from xray.delivery import clocks
 from xray.delivery import spool as spool_module
 from xray.delivery.owners import take_lock
 from xray.delivery.segments import make_frame
@@ -234,21 +235,21 @@ def test_the_oldest_goes_first_when_it_is_full(tmp_path: Path):
 def test_what_is_too_old_goes_and_clock_jumps_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The age of own records is measured by a clock that does not jump; that of others' by their files' times."""
     now = [1000.0]
-    monkeypatch.setattr(spool_module, "monotonic_s", lambda: now[0])
-    monkeypatch.setattr(spool_module, "wall_s", lambda: time.time() + 10 * 365 * 86_400)
+    monkeypatch.setattr(clocks, "monotonic_s", lambda: now[0])
+    monkeypatch.setattr(clocks, "wall_s", lambda: time.time() + 10 * 365 * 86_400)
     lost: Counter[str] = Counter()
     spool = make_spool(tmp_path, lost, max_age_s=60.0)
     write(spool, 1, 2)
     spool.take_over()
     assert lost == {}, "the wall clock jumped by ten years, and nothing of ours is lost"
-    monkeypatch.setattr(spool_module, "wall_s", lambda: 0.0)
+    monkeypatch.setattr(clocks, "wall_s", lambda: 0.0)
     spool.take_over()
     assert lost == {}
     now[0] += 61
     spool.take_over()
     assert lost == {"spool_expired": 2}
     assert read_all(spool) == []
-    monkeypatch.setattr(spool_module, "wall_s", time.time)
+    monkeypatch.setattr(clocks, "wall_s", time.time)
     write(spool, 3, 4, 5)
     spool.close()
     (path,) = segments(tmp_path)
