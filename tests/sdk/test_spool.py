@@ -488,6 +488,33 @@ def test_a_spool_that_cannot_be_written_leaves_memory_and_counts(
     worker.stop(5)
 
 
+def test_a_disk_with_some_room_takes_some_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What does not fit as a whole is written as far as it fits; the rest waits in memory, and nothing comes twice."""
+    real = spool_module.write_all
+    room = 3000
+
+    def nearly_full(file: int, data: bytes) -> None:
+        if sum(path.stat().st_size for path in segments(tmp_path)) + len(data) > room:
+            raise OSError(28, "No space left on device")
+        real(file, data)
+
+    monkeypatch.setattr(spool_module, "write_all", nearly_full)
+    transport = Switched()
+    worker = make_worker(tmp_path, transport, flush_interval_s=60.0)
+    for number in range(200):  # all of them in one batch
+        worker.submit(Fact(number))
+    worker.flush(0.01)
+    until(lambda: worker.stats().spooled > 0)
+    stats = worker.stats()
+    assert (stats.spooled + stats.buffered, stats.dropped) == (200, {})
+    assert sum(path.stat().st_size for path in segments(tmp_path)) > 0.9 * room
+    transport.is_down = False
+    assert worker.flush(20)
+    assert sorted(map(int, transport.stored)) == list(range(200))
+    check_balance(worker)
+    worker.stop(5)
+
+
 def test_spool_first_is_on_disk_before_the_call_returns(tmp_path: Path):
     """Whatever becomes of the process, the next one has it; in good times it is sent soon, and once."""
     transport = Switched()
