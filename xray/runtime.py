@@ -113,7 +113,10 @@ class Runtime:
     def submit(self, record: Record) -> bool:
         """Hand a record to the worker; False, counted, where there is no room."""
         worker = self._worker or self._make_worker()
-        return worker.submit(record)
+        if worker.submit(record):
+            return True
+        record.lost()
+        return False
 
     def flush(self, timeout_s: float) -> bool:
         """See :func:`xray.flush`."""

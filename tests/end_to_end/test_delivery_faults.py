@@ -227,7 +227,7 @@ def test_clocks_that_jump_change_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     real = time.time
     for number, years in enumerate((0, 10, -10, 0)):
         jump_s = years * 365 * 86_400
-        monkeypatch.setattr("xray.delivery.spool.wall_s", lambda jump_s=jump_s: real() + jump_s)
+        monkeypatch.setattr("xray.delivery.clocks.wall_s", lambda jump_s=jump_s: real() + jump_s)
         monkeypatch.setattr(ids, "clock_ns", lambda jump_s=jump_s: time.time_ns() + jump_s * 10**9)
         for n in range(10):
             keep([{"id": f"{number}-{n}-{i}"} for i in range(3)])

@@ -264,6 +264,61 @@ def test_gunicorn_with_preload_and_four_workers_sends_everything_once(tmp_path: 
     assert arrived(service) == sorted([*(f"/{n:03}" for n in range(200)), "preload"])
 
 
+CELERY = """
+import os
+from celery import Celery
+import xray
+
+@xray.filtering_stage("life")
+def keep(pool):
+    return pool
+
+folder = os.environ["QUEUE"]
+app = Celery("tasks", broker="filesystem://")
+app.conf.update(
+    broker_transport_options={"data_folder_in": folder, "data_folder_out": folder, "control_folder": folder + "_"},
+    worker_prefetch_multiplier=1, task_ignore_result=True,
+)
+
+@app.task
+def work(number):
+    keep([f"{number:03}"])
+    return os.getpid()
+
+if os.environ.get("RECORDS_FIRST"):
+    keep(["before"])
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize("before_the_fork", [True, False])
+def test_celery_with_four_forked_workers_sends_everything_once(tmp_path: Path, service: Sink, before_the_fork: bool):
+    """A real prefork pool on a broker in a folder, told to end while records still wait for company."""
+    (tmp_path / "tasks.py").write_text(CELERY)
+    (tmp_path / "queue").mkdir()
+    # Nothing is sent for its age: what arrives does so because the pool ends.
+    settings = {"QUEUE": str(tmp_path / "queue"), "PYTHONPATH": str(tmp_path), "XRAY_FLUSH_INTERVAL_S": "3600"}
+    variables = environment(tmp_path, service.url, **settings)
+    subprocess.run(
+        [sys.executable, "-c", "import tasks\nfor number in range(40): tasks.work.delay(number)"],
+        cwd=tmp_path, env=variables, check=True, timeout=60,
+    )  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool=prefork", "--concurrency=4",
+         "--without-gossip", "--without-mingle", "--without-heartbeat"],
+        cwd=tmp_path, env=variables | ({"RECORDS_FIRST": "1"} if before_the_fork else {}),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as worker:  # fmt: skip
+        deadline = time.monotonic() + 60
+        while any((tmp_path / "queue").iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        worker.terminate()  # a warm shutdown: tasks under way are finished
+        _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 0, said
+    assert "X-Ray:" not in said
+    assert arrived(service) == sorted([*(f"{number:03}" for number in range(40)), *["before"] * before_the_fork])
+
+
 def test_two_programs_at_once_send_what_a_third_left_only_once(tmp_path: Path, service: Sink):
     """Whoever takes the lock sends it."""
     service.answers = iter([(503, {})] * 1000)

@@ -45,6 +45,9 @@ class Fact:
     def release(self) -> None:
         self.released = True
 
+    def lost(self) -> None:
+        self.was_lost = True
+
 
 class Scripted(Transport):
     """Answers as it is told, then stores."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.sdk.recording import Recorded, recording
 from xray import ids
 from xray.context import current
 from xray.delivery.memory import MemoryTransport
+from xray.delivery.transport import SendResult
 
 BITS = 2**53
 
@@ -333,3 +334,46 @@ def test_a_run_says_whether_all_of_it_is_kept(setting: str, work: Callable[[], A
     with recording(capture=setting) as recorded, xray.run("job"):
         work()
     assert recorded.events[-1]["completeness"] == completeness
+
+
+class Refusing(MemoryTransport):
+    """Does not take stages of one name."""
+
+    def send(self, events: Sequence[dict[str, Any]]) -> SendResult:
+        super().send(events)
+        return SendResult(
+            "stored", {place: "not this one" for place, event in enumerate(events) if event.get("name") == "refused"}
+        )
+
+
+def test_a_stage_that_the_service_refused_makes_its_run_partial():
+    """What is lost after the call, while the run goes on, is said at the run's end; other runs are complete."""
+    transport = Refusing()
+    xray.configure(transport=transport)
+    for name in ("taken", "refused"):
+        with xray.run(name):
+            xray.filtering_stage(name)(lambda numbers: numbers)([1])
+            xray.flush(timeout_s=10)
+    xray.flush(timeout_s=10)
+    assert xray.stats().dropped == {"rejected": 1}
+    ends = {end["run"]["label"]: end["completeness"] for end in transport.of_type("run.end")}
+    assert ends == {"taken": "complete", "refused": "partial"}
+
+
+def test_a_held_run_that_does_not_fit_is_partial():
+    """Records that a run with ``keep_if`` held until its end, and for which there was no room then, are missed."""
+
+    @xray.raw_stage
+    def heavy(text: str) -> int:
+        return len(text)
+
+    @xray.pipeline(keep_if=lambda outcome: True)
+    def job() -> None:
+        heavy("x" * 200_000)
+
+    transport = MemoryTransport()
+    xray.configure(transport=transport, buffer_bytes=50_000)
+    job()
+    xray.flush(timeout_s=10)
+    assert xray.stats().dropped == {"buffer_full": 1}
+    assert [end["completeness"] for end in transport.of_type("run.end")] == ["partial"]

@@ -19,6 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.sdk.test_delivery import Fact, Scripted, check_balance
+from xray.delivery import clocks
 from xray.delivery import spool as spool_module
 from xray.delivery.owners import take_lock
 from xray.delivery.segments import make_frame
@@ -234,21 +235,21 @@ def test_the_oldest_goes_first_when_it_is_full(tmp_path: Path):
 def test_what_is_too_old_goes_and_clock_jumps_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The age of own records is measured by a clock that does not jump; that of others' by their files' times."""
     now = [1000.0]
-    monkeypatch.setattr(spool_module, "monotonic_s", lambda: now[0])
-    monkeypatch.setattr(spool_module, "wall_s", lambda: time.time() + 10 * 365 * 86_400)
+    monkeypatch.setattr(clocks, "monotonic_s", lambda: now[0])
+    monkeypatch.setattr(clocks, "wall_s", lambda: time.time() + 10 * 365 * 86_400)
     lost: Counter[str] = Counter()
     spool = make_spool(tmp_path, lost, max_age_s=60.0)
     write(spool, 1, 2)
     spool.take_over()
     assert lost == {}, "the wall clock jumped by ten years, and nothing of ours is lost"
-    monkeypatch.setattr(spool_module, "wall_s", lambda: 0.0)
+    monkeypatch.setattr(clocks, "wall_s", lambda: 0.0)
     spool.take_over()
     assert lost == {}
     now[0] += 61
     spool.take_over()
     assert lost == {"spool_expired": 2}
     assert read_all(spool) == []
-    monkeypatch.setattr(spool_module, "wall_s", time.time)
+    monkeypatch.setattr(clocks, "wall_s", time.time)
     write(spool, 3, 4, 5)
     spool.close()
     (path,) = segments(tmp_path)
@@ -484,6 +485,33 @@ def test_a_spool_that_cannot_be_written_leaves_memory_and_counts(
     assert not worker.flush(20), "some were lost"
     assert len(set(transport.stored)) == taken
     assert worker.stats().acknowledged == taken
+    worker.stop(5)
+
+
+def test_a_disk_with_some_room_takes_some_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What does not fit as a whole is written as far as it fits; the rest waits in memory, and nothing comes twice."""
+    real = spool_module.write_all
+    room = 3000
+
+    def nearly_full(file: int, data: bytes) -> None:
+        if sum(path.stat().st_size for path in segments(tmp_path)) + len(data) > room:
+            raise OSError(28, "No space left on device")
+        real(file, data)
+
+    monkeypatch.setattr(spool_module, "write_all", nearly_full)
+    transport = Switched()
+    worker = make_worker(tmp_path, transport, flush_interval_s=60.0)
+    for number in range(200):  # all of them in one batch
+        worker.submit(Fact(number))
+    worker.flush(0.01)
+    until(lambda: worker.stats().spooled > 0)
+    stats = worker.stats()
+    assert (stats.spooled + stats.buffered, stats.dropped) == (200, {})
+    assert sum(path.stat().st_size for path in segments(tmp_path)) > 0.9 * room
+    transport.is_down = False
+    assert worker.flush(20)
+    assert sorted(map(int, transport.stored)) == list(range(200))
+    check_balance(worker)
     worker.stop(5)
 
 

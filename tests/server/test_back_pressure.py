@@ -7,6 +7,7 @@ import gzip
 import json
 
 import pytest
+import zstandard
 
 from tests.server.helpers import RUN_ID, STAGE_ID, error_of, in_service, row, run_end, run_start, stage
 from xray.exceptions import StoreError
@@ -31,10 +32,12 @@ class Gate:
     def __init__(self, client, failures=0):
         self.opened = asyncio.Event()
         self.failures = failures
+        self.writing = False
         store = service_of(client).store
         write = store.write
 
         async def gated(project, batch):
+            self.writing = True
             await self.opened.wait()
             if self.failures:
                 self.failures -= 1
@@ -113,6 +116,45 @@ def test_what_a_body_becomes_when_decompressed_counts(tmp_path):
         assert (await first).status_code == 200
 
     in_service(tmp_path, use, max_pending_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_of_a_compressed_body_what_it_is_counts_while_it_is_worked_on(tmp_path, encoding):
+    """Not what it was as it travelled, which is no longer in memory; nor both."""
+
+    async def use(client):
+        gate = Gate(client)
+        body = gzip.compress(BODY) if encoding == "gzip" else zstandard.compress(BODY)
+        request = asyncio.create_task(client.post("/v1/ingest", content=body, headers={"Content-Encoding": encoding}))
+        await until(lambda: gate.writing)
+        assert service_of(client).admission.bytes == len(BODY)
+        gate.opened.set()
+        assert (await request).status_code == 200
+
+    in_service(tmp_path, use)
+
+
+def test_of_a_body_that_is_too_large_nothing_is_held_while_the_rest_arrives(tmp_path):
+    """It is refused at its end, so that the sender hears why, and thrown away until then."""
+
+    async def use(client):
+        sent, more = asyncio.Event(), asyncio.Event()
+
+        async def slowly():
+            yield b" " * 4000
+            yield b" " * 4000
+            sent.set()
+            await more.wait()
+            yield b" "
+
+        request = asyncio.create_task(client.post("/v1/ingest", content=slowly()))
+        await sent.wait()
+        await until(lambda: service_of(client).admission.bytes == 0)
+        assert not request.done()
+        more.set()
+        assert error_of(await request, 413)["code"] == "body_too_large"
+
+    in_service(tmp_path, use, max_body_bytes=6000)
 
 
 @pytest.mark.parametrize(

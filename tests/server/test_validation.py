@@ -171,3 +171,20 @@ def test_an_event_is_not_changed():
     copied = msgspec.msgpack.decode(msgspec.msgpack.encode(event))
     valid(event)
     assert event == copied
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({}, "running"),
+        ({"name": "f", "output": 1}, "running"),
+        ({"status": "running", "duration_ms": 3}, "running"),
+        ({"duration_ms": 3}, "success"),
+        ({"error": {"type": "E"}}, "failure"),
+        ({"error": {"type": "E"}, "status": "success"}, "success"),
+    ],
+)
+def test_an_update_of_a_stage_says_how_it_stands(fields, status):
+    """A stage that was begun goes on until something says that it has ended, and how."""
+    event = {"type": "stage.update", "id": STAGE_ID, "run": RUN, **fields}
+    assert valid(event).stage["status"] == status

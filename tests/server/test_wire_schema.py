@@ -12,6 +12,12 @@ from xray.testing import Recorder
 from xray.wire_schema import wire_schema
 
 
+def update(**fields):
+    run = {"id": "01890000-0000-7000-8000-000000000001"}
+    event = {"type": "stage.update", "id": "01890000-0000-7000-8000-000000000002", "run": run} | fields
+    return {name: value for name, value in event.items() if name != "id" or value is not None}
+
+
 def is_valid(event) -> bool:
     return bool(Draft202012Validator(wire_schema()).is_valid({"events": [event]}))
 
@@ -60,6 +66,11 @@ def test_what_the_sdk_sends_is_of_it():
         run_end(status=None),
         stage(candidates=[row(1)]),
         candidates(0, [row(1)]),
+        update(),
+        update(duration_ms=5, status="failure", name="f", stage_type="filtering"),
+        update(candidates=[row(1)]),
+        update(metrics={"passed": 1}),
+        update(id=None),
         run_start(started="2026"),
         run_start(run={"label": "no id"}),
         run_end(status="done"),

@@ -123,6 +123,13 @@ class Alignment:
         if missing:
             self.facts["missing_ids"] = missing
 
+    @property
+    def without_output(self) -> list[int]:
+        """The rows that did not go out."""
+        if self._one_to_one and len(self.outputs) == len(self.output_of):
+            return []
+        return [row for row, place in enumerate(self.output_of) if place is None]
+
     def _match_by_position(self) -> None:
         self.output_of = list(range(len(self.output_of)))
         self._one_to_one = True

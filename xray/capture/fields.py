@@ -18,7 +18,7 @@ from xray.capture.snapshot import to_json
 
 Take = Callable[[object, tuple[str, ...], bool], list[bytes] | None]
 
-_PLAIN_TYPES = frozenset({str, int, bool, type(None)})
+_decode_plain = msgspec.msgpack.Decoder(list[str | bool | int | None]).decode
 
 
 def _compiled() -> Take | None:
@@ -81,10 +81,7 @@ class FieldColumns(Lazy):
             return self._same[name].column(name)
         found = self._columns.get(name)
         if found is None and name in self.packed:
-            found = msgspec.msgpack.decode(self.packed[name])
-            if not _is_plain(found):
-                found = to_json(found)
-            self._columns[name] = found
+            found = self._columns[name] = _decoded(self.packed[name])
         return found
 
     @functools.cached_property
@@ -111,13 +108,19 @@ class FieldColumns(Lazy):
         return {name: msgspec.Raw(packed) for name, packed in self.packed.items()}
 
 
-def _is_plain(values: list[Any]) -> bool:
-    """Whether values that msgpack holds are JSON as they are."""
+def _decoded(packed: bytes) -> list[Any]:
+    """The values of a column as plain JSON."""
+    try:
+        # What this decoder takes is JSON as it is; where it does not, it mostly finds out at the first value.
+        return _decode_plain(packed)
+    except msgspec.ValidationError:
+        values: list[Any] = msgspec.msgpack.decode(packed)
     kinds = set(map(type, values))
-    if kinds <= _PLAIN_TYPES:
-        return True
     # The sum of finite numbers is finite, or they are so large that a closer look is no matter.
-    return kinds <= {float, type(None)} and math.isfinite(sum(filter(None, values)))
+    if kinds <= {float, type(None)} and math.isfinite(sum(filter(None, values))):
+        return values
+    plain: list[Any] = to_json(values)
+    return plain
 
 
 BY_FIELD = ("data", "output", "returned")

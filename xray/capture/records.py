@@ -22,6 +22,7 @@ from xray.stage_types.base import Columns, StageType
 if TYPE_CHECKING:
     from xray.capture.stage import ActiveStage
     from xray.capture.taken import Taken
+    from xray.context import ActiveRun
 
 log = logging.getLogger("xray")
 
@@ -33,7 +34,7 @@ class RunRecord:
     fields: dict[str, Any]
     value_field: str
     value: bytes | bytearray | None
-    policy: Policy
+    run: ActiveRun
 
     @property
     def size_bytes(self) -> int:
@@ -43,14 +44,21 @@ class RunRecord:
     def release(self) -> None:
         """Nothing large to give back."""
 
+    def lost(self) -> None:
+        """The run lacks what this would have said."""
+        self.run.lessen("partial")
+
     def event(self) -> dict[str, Any]:
         """The event, as the wire schema has it."""
-        event = dict(self.fields)
+        event, policy = dict(self.fields), self.run.policy
+        if event["type"] == "run.end":
+            # As it is by now: the worker may have lost something of the run since it ended.
+            event["completeness"] = self.run.completeness
         for field in ("error", "metadata", "tags"):
             if field in event:
-                event[field] = _redacted(event[field], field, self.policy)
+                event[field] = _redacted(event[field], field, policy)
         if self.value is not None:
-            event[self.value_field] = _value(self.value, self.value_field, self.policy, [])
+            event[self.value_field] = _value(self.value, self.value_field, policy, [])
         return event
 
 

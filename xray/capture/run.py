@@ -97,7 +97,7 @@ class RunRecording:
         if spec.tags:
             fields["tags"] = list(spec.tags)
         small = {name: condensed(value, settings.large_value_items, name, []) for name, value in arguments.items()}
-        self._submit(RunRecord(fields, "input", snapshot(small) if small else None, run.policy))
+        self._submit(RunRecord(fields, "input", snapshot(small) if small else None, run))
 
     def enter(self, owner: Any = None) -> RunRecording:
         """Make this the current run of the thread or task, and of the instance that it belongs to."""
@@ -166,13 +166,12 @@ class RunRecording:
             "duration_ms": duration_ms,
             "status": status,
             "stage_count": run.stage_count,
-            "completeness": run.completeness,
         }
         if error is not None:
             fields["error"] = error
         if self.end_metadata:
             fields["metadata"] = _as_json(self.end_metadata)
-        self._submit(RunRecord(fields, "output", output, run.policy))
+        self._submit(RunRecord(fields, "output", output, run))
         self.settle_label()
         if self._hold is not None and not self._hold.overflowed:
             label, key = str(run.info["label"]), run.info.get("key")

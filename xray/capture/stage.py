@@ -99,6 +99,10 @@ class ActiveStage:
         for taken in self.takens:
             taken.release()
 
+    def lost(self) -> None:
+        """The run lacks this stage."""
+        self.run.lessen("partial")
+
     # --- the caller's thread ------------------------------------------------------------------------------------
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -193,8 +197,7 @@ class ActiveStage:
         self.size_bytes = self._weight_bytes()
         held = run.held
         if held is None:
-            if not runtime.submit(self):
-                run.lessen("partial")
+            runtime.submit(self)
         else:
             held.submit(self)
         if self._implicit is not None and status == "success":

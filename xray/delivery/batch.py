@@ -51,10 +51,24 @@ class Batch:
                 parts = events_of(record)
             except Exception:
                 log.debug("X-Ray: a record could not be made into an event", exc_info=True)
-                self.lost[place] = "not_serialisable"
+                self.lose(place, "not_serialisable")
                 continue
             self.events += parts
             self.owner += [place] * len(parts)
+
+    def lose(self, place: int, reason: str) -> None:
+        """A record is lost.
+
+        Args:
+            place: Its place.
+            reason: Why; where there are several, the first one counts.
+        """
+        if place in self.lost:
+            return
+        self.lost[place] = reason
+        if self.records:
+            with contextlib.suppress(Exception):
+                self.records[place].lost()
 
     def keep(self, left: Sequence[int]) -> None:
         """Forget the events that are settled.

@@ -145,7 +145,7 @@ class Courier:
         assert batch is not None
         self.job = self._job_batch = None
         for place, (reason, why) in job.delivery.rejected.items():
-            batch.lost.setdefault(batch.owner[place], reason)
+            batch.lose(batch.owner[place], reason)
             self._notices.rejected(reason, why)
             if self._spool is not None:
                 self._spool.set_aside(batch.events[place], reason, why)
@@ -210,7 +210,7 @@ class Courier:
                     frames[place] = make_frame(events)
                 except Exception as error:
                     log.debug("X-Ray: a record could not be spooled", exc_info=True)
-                    batch.lost[place] = f"internal_error: {type(error).__name__}"
+                    batch.lose(place, f"internal_error: {type(error).__name__}")
                     continue
                 size += frames[place].size_bytes
                 if size >= _WRITE_BYTES:
@@ -230,10 +230,17 @@ class Courier:
 
     def _write(self, frames: dict[int, Frame], batch: Batch, written: set[int]) -> None:
         assert self._spool is not None
-        if frames:
+        if not frames:
+            return
+        try:
             self._spool.append(list(frames.values()), batch.first)
             written.update(frames)
-            frames.clear()
+        except OSError:
+            # A disk that has no room for all of them may have it for some.
+            for place, frame in frames.items():
+                self._spool.append([frame], batch.first)
+                written.add(place)
+        frames.clear()
 
     # --- settling -----------------------------------------------------------------------------------------------
 

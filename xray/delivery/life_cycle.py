@@ -1,4 +1,4 @@
-"""The ways in which a process ends or becomes two: exit, SIGTERM, fork, and how ``multiprocessing`` ends a child."""
+"""How a process ends or becomes two: exit, SIGTERM, fork, and how ``multiprocessing`` and Celery end a child."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class LifeCycle:
                 atexit.register(self._at_exit)
             self._hooked_in = os.getpid()
             self._hook_multiprocessing()
+            self._hook_celery()
         if with_sigterm:
             self._hook_sigterm()
 
@@ -51,6 +52,16 @@ class LifeCycle:
         util: Any = sys.modules.get("multiprocessing.util")
         if process is not None and util is not None and process.parent_process() is not None:
             util.Finalize(None, self._at_exit, exitpriority=_EXIT_PRIORITY)
+
+    def _hook_celery(self) -> None:
+        """A child of Celery's prefork pool ends by ``os._exit`` and runs no finalizers, but it says so before."""
+        signals: Any = sys.modules.get("celery.signals")
+        if signals is not None:
+            with contextlib.suppress(Exception):
+                signals.worker_process_shutdown.connect(self._on_celery, weak=False, dispatch_uid="xray")
+
+    def _on_celery(self, **_: Any) -> None:
+        self._at_exit()
 
     def _hook_sigterm(self) -> None:
         if threading.current_thread() is not threading.main_thread():

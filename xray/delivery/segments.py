@@ -13,7 +13,6 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, BinaryIO
 
 import msgspec
@@ -30,9 +29,10 @@ _PLAIN, _ZLIB, _ZSTD = range(3)
 _COMPRESS_FROM_BYTES = 1024
 _WINDOW_BYTES = 1 << 20
 
-_encode = msgspec.msgpack.Encoder().encode
+_KEPT_BYTES = 4 << 20
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
 _decode_events = msgspec.msgpack.Decoder(list[dict[str, msgspec.Raw]]).decode
-_decode_columns = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class UnreadableError(Exception):
@@ -68,13 +68,37 @@ def make_frame(events: Sequence[dict[str, Any]]) -> Frame:
     Args:
         events: Its events.
     """
-    payload, kind = _encode(events), _PLAIN
-    if len(payload) >= _COMPRESS_FROM_BYTES:
-        compress, compressed_kind = _compression()
-        compressed = compress(payload)
-        if len(compressed) < len(payload):
-            payload, kind = compressed, compressed_kind
+    # What is in use by nobody else is in the list; lists are safe for several threads.
+    press = _presses.pop() if _presses else _Press()
+    try:
+        kind, payload = press.press(events)
+    finally:
+        _presses.append(press)
     return Frame(kind, payload, zlib.crc32(payload))
+
+
+class _Press:
+    """Encodes and compresses; memory of this size, fetched anew for each record, would cost as much as the work."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._compress, self._kind = _compression()
+
+    def press(self, events: Sequence[dict[str, Any]]) -> tuple[int, bytes]:
+        buffer = self._buffer
+        _encode_into(events, buffer)
+        size = len(buffer)
+        kind, payload = _PLAIN, b""
+        if size >= _COMPRESS_FROM_BYTES:
+            kind, payload = self._kind, self._compress(buffer)
+        if kind == _PLAIN or len(payload) >= size:
+            kind, payload = _PLAIN, bytes(buffer)
+        if size > _KEPT_BYTES:
+            self._buffer = bytearray()
+        return kind, payload
+
+
+_presses: list[_Press] = []
 
 
 def events_in(kind: int, payload: bytes) -> tuple[list[dict[str, Any]], int]:
@@ -93,7 +117,7 @@ def events_in(kind: int, payload: bytes) -> tuple[list[dict[str, Any]], int]:
             raise ValueError(str(error)) from None
     try:
         events = [
-            {name: _columns(raw) if name == "columns" else msgspec.msgpack.decode(raw) for name, raw in event.items()}
+            {name: raw if name == "columns" else msgspec.msgpack.decode(raw) for name, raw in event.items()}
             for event in _decode_events(payload)
         ]
     except msgspec.MsgspecError as error:
@@ -101,24 +125,14 @@ def events_in(kind: int, payload: bytes) -> tuple[list[dict[str, Any]], int]:
     return events, len(payload)
 
 
-def _columns(packed: msgspec.Raw) -> dict[str, Any]:
-    return {name: _decode_columns(raw) if _is_map(raw) else raw for name, raw in _decode_columns(packed).items()}
-
-
-def _is_map(packed: msgspec.Raw) -> bool:
-    first = bytes(memoryview(packed)[:1])
-    return b"\x80" <= first <= b"\x8f" or first in (b"\xde", b"\xdf")
-
-
-@cache
-def _compression() -> tuple[Callable[[bytes], bytes], int]:
+def _compression() -> tuple[Callable[[bytearray], bytes], int]:
+    """What compresses, for one thread at a time, and how frames say so."""
     try:
         with importing:
             import zstandard
     except ImportError:
         return (lambda payload: zlib.compress(payload, 1)), _ZLIB
-    # A compressor belongs to one thread; to make one costs little next to what it does.
-    return (lambda payload: zstandard.ZstdCompressor(level=1).compress(payload)), _ZSTD
+    return zstandard.ZstdCompressor(level=1).compress, _ZSTD
 
 
 def _decompress_zstd(payload: bytes) -> bytes:

@@ -22,6 +22,10 @@ class Record(Protocol):
         """The worker is done with the record and its event."""
         ...
 
+    def lost(self) -> None:
+        """It will not be stored: what it belongs to may still say so. Called before :meth:`release`, if at all."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stats:

@@ -126,7 +126,7 @@ def _from_flags(call: StageCall, output: Items, flags: list[Any]) -> Columns:
     alignment.facts["shape"] = "flags"
     verdict = alignment.spread(_verdicts(flags)) or []
     # An input that the stage did not return at all did not go on either.
-    silent = [row for row, place in enumerate(alignment.output_of) if place is None]
+    silent = alignment.without_output
     for row in silent:
         verdict[row] = "failed"
     if silent:
@@ -162,7 +162,7 @@ def _from_pair(call: StageCall, kept: Items, rejected: Items) -> Columns:
     labels = [None] * len(kept) + (_beside(rejected, "reason_label", 1) or [None] * len(rejected))
     texts = [None] * len(kept) + (_beside(rejected, "reason_text", 2) or [None] * len(rejected))
     verdict = alignment.spread(_verdicts(flags)) or []
-    silent = [row for row, place in enumerate(alignment.output_of) if place is None]
+    silent = alignment.without_output
     for row in silent:
         verdict[row] = "failed"
     if silent:
