@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from xray.cli import alerts as alert_commands
 from xray.cli import insight, upkeep
 from xray.cli import plugins as plugin_commands
 from xray.cli import show as views
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 
 app.add_typer(plugin_commands.app, name="plugins")
+app.add_typer(alert_commands.app, name="alerts")
 
 Server = Annotated[
     str | None,

@@ -57,7 +57,7 @@ class Service:
         self.daemons: Sequence[Daemon] = ()
         """What runs beside answering; empty until the application has started."""
         model = ModelSettings.from_environment()
-        self.analyst = Analyst(store, None if model is None else Model(model))
+        self.analyst = Analyst(store, None if model is None else Model(model), plugins)
 
     async def declarations(self) -> dict[str, list[Metric]]:
         """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.

@@ -257,7 +257,7 @@ def page_filter(candidate: Condition) -> Filter:
             isinstance(value, str) for value in values
         ):
             return _mentions(name, list(values))
-        case Test(Field(path)) if len(path) > 1 or path[0] not in CANDIDATE_FIELDS:
+        case Test(Field((first, *below))) if below or first not in CANDIDATE_FIELDS:
             return zones.condition(candidate)
     return TRUE
 
