@@ -28,6 +28,9 @@ CALL_BUDGET_S = 0.005
 DEADLINE_S = 2.0
 """What a call for all candidates of a stage may take, on the worker's thread or in the service."""
 
+SERVICE_DEADLINE_S = 10.0
+"""What a call may take that waits for others: an exporter's, an analyzer's, an alert's delivery."""
+
 MAX_OVERRUNS = 5
 """How many overruns among ``WINDOW_CALLS`` calls switch a hook off."""
 

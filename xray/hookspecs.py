@@ -9,7 +9,7 @@ with its errors caught and its time measured (``xray.guard``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -25,6 +25,22 @@ RedactorFunction = Callable[[str, Any], Any]
 
 SamplerFunction = Callable[[Columns, int, Random], Iterable[int]]
 """``(columns, n, rng) -> positions``: chooses up to n of a stage's candidates; all its chance comes from ``rng``."""
+
+ExporterFunction = Callable[[Mapping[str, Any]], None]
+"""``(batch) -> None``: is given ``{"project", "runs": [...], "stages": [...]}``, documents as the API shows them."""
+
+AnalyzerFunction = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], Mapping[str, Any] | None]
+"""``(run, history) -> opinion``: is given the run and other runs of its pipeline, ``{"run": {...}, "stages": [...]}``.
+
+It gives ``{"suspects": [{"path": ..., "evidence": [...]}], "reason": ...}``, the most suspicious first, or None where
+it has no opinion.
+"""
+
+StoreFactory = Callable[[str], Any]
+"""``(url) -> store``: an ``xray_server.stores.base.Store``, which this package cannot name."""
+
+ChannelFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+"""``(alert, options) -> None``: delivers an alert; ``options`` is what the operator wrote for the channel."""
 
 
 @hookspec
@@ -54,5 +70,54 @@ def xray_samplers() -> Mapping[str, SamplerFunction]:
     return {}
 
 
-HOOKS = ("xray_stage_types", "xray_redactors", "xray_samplers")
+@hookspec
+def xray_exporters() -> Mapping[str, ExporterFunction]:
+    """Return the exporters that the plugin brings, by name: they hand what the service stored on to other systems.
+
+    The service's setting ``exporters`` names those that run; ``xray export --format NAME`` hands over what is stored
+    already. An exporter runs in the service on a thread of its own, after the batch is durable, one batch at a time.
+    Where it raises, takes too long or is slower than batches come, batches are lost to it, and counted.
+    """
+    return {}
+
+
+@hookspec
+def xray_analyzers() -> Mapping[str, AnalyzerFunction]:
+    """Return the analyzers that the plugin brings, by name: each looks for the step of a run that is at fault.
+
+    An analyzer runs in the service beside X-Ray's own statistics whenever a run is analyzed, on a thread of its own.
+    Where it raises, takes too long or gives what is no answer, the analysis says so and is otherwise the same.
+    """
+    return {}
+
+
+@hookspec
+def xray_stores() -> Mapping[str, StoreFactory]:
+    """Return the stores that the plugin brings, by the scheme of their URLs: ``sqlite``, ``mongodb``.
+
+    A factory is given the whole URL and makes a store that is not open yet (``xray_server.stores.base.Store``). It may
+    raise ``xray.ConfigurationError`` where the URL cannot be.
+    """
+    return {}
+
+
+@hookspec
+def xray_alert_channels() -> Mapping[str, ChannelFunction]:
+    """Return the kinds of alert channels that the plugin brings, by name: each says somewhere that an alert fired.
+
+    A channel runs in the service on a thread of its own, when an alert begins and when it ends. Where it raises or
+    takes too long it is tried again every minute, for an hour.
+    """
+    return {}
+
+
+HOOKS = (
+    "xray_stage_types",
+    "xray_redactors",
+    "xray_samplers",
+    "xray_exporters",
+    "xray_analyzers",
+    "xray_stores",
+    "xray_alert_channels",
+)
 """The name of every hook."""

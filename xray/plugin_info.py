@@ -23,6 +23,10 @@ class PluginInfo:
         stage_types: The names of the stage types that it brings.
         redactors: The names of the redactors that it brings.
         samplers: The names of the sampling strategies that it brings.
+        exporters: The names of the exporters that it brings.
+        analyzers: The names of the analyzers that it brings.
+        stores: The schemes of the stores that it brings.
+        alert_channels: The names of the kinds of alert channels that it brings.
         problems: What could not be loaded or was left out, and why.
         load_ms: How long it took to load.
     """
@@ -34,6 +38,10 @@ class PluginInfo:
     stage_types: list[str] = field(default_factory=list)
     redactors: list[str] = field(default_factory=list)
     samplers: list[str] = field(default_factory=list)
+    exporters: list[str] = field(default_factory=list)
+    analyzers: list[str] = field(default_factory=list)
+    stores: list[str] = field(default_factory=list)
+    alert_channels: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     load_ms: float = 0.0
 

@@ -6,9 +6,9 @@ broken, is named in :attr:`Plugins.problems` and left out; the rest stays.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,10 +19,11 @@ import pluggy
 
 from xray import hookspecs
 from xray.exceptions import ConfigurationError, PluginError, did_you_mean
-from xray.guard import CALL_BUDGET_S, DEADLINE_S, Guard, Report
+from xray.guard import Guard, Report
 from xray.guarded_types import GuardedStageType
-from xray.hookspecs import RedactorFunction, SamplerFunction
+from xray.hookspecs import AnalyzerFunction, RedactorFunction, SamplerFunction
 from xray.metrics import RESERVED_NAMES, Metric, folded
+from xray.named_hooks import NAMED_HOOKS, NamedHook
 from xray.plugin_info import PluginInfo
 from xray.settings import load_settings
 from xray.stage_types.base import StageType, check_stage_type
@@ -42,11 +43,6 @@ BUILT_IN = (
 GROUP = "xray"
 """The entry-point group of plugins."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
-_STRATEGY_WORDS = frozenset(
-    {"top", "bottom", "random", "per", "per_label", "boundary", "adaptive", "full", "sampled", "summary"}
-)
-
 
 class Plugins:
     """The plugins of a process and what they bring.
@@ -60,8 +56,7 @@ class Plugins:
         self._manager = pluggy.PluginManager("xray")
         self._manager.add_hookspecs(hookspecs)
         self._stage_types: dict[str, StageType] = {}
-        self._redactors: dict[str, tuple[RedactorFunction, Guard]] = {}
-        self._samplers: dict[str, tuple[SamplerFunction, Guard]] = {}
+        self._named: dict[str, dict[str, tuple[Any, Guard]]] = {hook.name: {} for hook in NAMED_HOOKS}
         self._metrics: dict[str, tuple[Metric, str]] = {}
         self._owners: dict[tuple[str, str], str] = {}
         self._guards: list[Guard] = []
@@ -113,6 +108,16 @@ class Plugins:
         if info.problems:
             raise PluginError(info.problems[0])
 
+    def add_built_in(self, plugin: Any, name: str) -> None:
+        """Add a part of X-Ray itself that is a plugin; one that is there already is passed over.
+
+        Args:
+            plugin: A module or an object with ``@xray.hookimpl`` functions.
+            name: Its name.
+        """
+        if name not in self._infos:
+            self._load(PluginInfo(name, "built-in"), lambda: plugin)
+
     @property
     def problems(self) -> dict[str, list[str]]:
         """Plugin name → why it, or parts of it, were left out."""
@@ -158,24 +163,42 @@ class Plugins:
         Raises:
             ConfigurationError: No plugin brings it.
         """
-        try:
-            return self._redactors[name]
-        except KeyError:
+        found = self.named("xray_redactors", name)
+        if found is None:
             raise ConfigurationError(
                 f"No plugin brings a redactor '{name}'.",
                 code="unknown_redactor",
                 path="redact",
-                hint=did_you_mean(name, self._redactors) or "'xray plugins' lists what there is.",
-            ) from None
+                hint=did_you_mean(name, self.names("xray_redactors")) or "'xray plugins' lists what there is.",
+            )
+        return found
 
     def sampler(self, name: str) -> tuple[SamplerFunction, Guard] | None:
         """The sampling strategy of that name and the guard to call it by, or None."""
-        return self._samplers.get(name)
+        return self.named("xray_samplers", name)
 
     @property
     def samplers(self) -> tuple[str, ...]:
         """The names of the sampling strategies that plugins bring."""
-        return tuple(self._samplers)
+        return self.names("xray_samplers")
+
+    def named(self, hook: str, name: str) -> tuple[Any, Guard] | None:
+        """What plugins bring under a name, and the guard to call it by, or None.
+
+        Args:
+            hook: The hook: ``xray_exporters``.
+            name: The name.
+        """
+        return self._named[hook].get(name)
+
+    def analyzer(self, name: str) -> tuple[AnalyzerFunction, Guard]:
+        """The analyzer of that name, which is one of :meth:`names`, and the guard to call it by."""
+        found: tuple[AnalyzerFunction, Guard] = self._named["xray_analyzers"][name]
+        return found
+
+    def names(self, hook: str) -> tuple[str, ...]:
+        """The names of all that plugins bring by a hook."""
+        return tuple(self._named[hook])
 
     # --- loading --------------------------------------------------------------------------------------------------
 
@@ -193,11 +216,8 @@ class Plugins:
         info.load_ms = round((time.perf_counter() - started) * 1000, 3)
 
     def _take(self, plugin: Any, info: PluginInfo) -> None:
-        takers: dict[str, Callable[[Any, PluginInfo], None]] = {
-            "xray_stage_types": self._take_stage_types,
-            "xray_redactors": self._take_redactors,
-            "xray_samplers": self._take_samplers,
-        }
+        takers: dict[str, Callable[[Any, PluginInfo], None]] = {"xray_stage_types": self._take_stage_types}
+        takers |= {hook.name: functools.partial(self._take_named, hook) for hook in NAMED_HOOKS}
         for caller in self._manager.get_hookcallers(plugin) or ():
             take = takers.get(caller.name)
             if take is None:
@@ -263,26 +283,21 @@ class Plugins:
             found[name] = self._metrics.get(name, (metric, stage_type.name))
         return found
 
-    def _take_redactors(self, given: Any, info: PluginInfo) -> None:
-        for name, function in _named(given, info, self._problem):
-            self._claim("Redactor", name, info)
-            guard = Guard(info.name, f"redactor {name}", CALL_BUDGET_S)
-            self._guards.append(guard)
-            self._redactors[name] = function, guard
-            self._owners["Redactor", name] = info.name
-            info.redactors.append(name)
-
-    def _take_samplers(self, given: Any, info: PluginInfo) -> None:
-        for name, function in _named(given, info, self._problem):
-            if name in _STRATEGY_WORDS:
-                self._problem(info, PluginError(f"The strategy '{name}' has the name of one of X-Ray's own."))
+    def _take_named(self, hook: NamedHook, given: Any, info: PluginInfo) -> None:
+        for name, function in _functions(hook, given, info, self._problem):
+            if name in hook.reserved and info.origin != "built-in":
+                self._problem(info, PluginError(f"The {hook.word} '{name}' has the name of one of X-Ray's own."))
                 continue
-            self._claim("Strategy", name, info)
-            guard = Guard(info.name, f"strategy {name}", DEADLINE_S)
+            try:
+                self._claim(hook.word.capitalize(), name, info)
+            except PluginError as error:
+                self._problem(info, error)
+                continue
+            guard = Guard(info.name, f"{hook.word} {name}", hook.budget_s)
             self._guards.append(guard)
-            self._samplers[name] = function, guard
-            self._owners["Strategy", name] = info.name
-            info.samplers.append(name)
+            self._named[hook.name][name] = function, guard
+            self._owners[hook.word.capitalize(), name] = info.name
+            getattr(info, hook.listed).append(name)
 
     def _claim(self, kind: str, name: str, info: PluginInfo) -> None:
         taken_by = self._owners.get((kind, name))
@@ -296,14 +311,15 @@ class Plugins:
         log.warning("X-Ray left out the plugin %s or a part of it: %s", info.name, message)
 
 
-def _named(
-    given: Any, info: PluginInfo, problem: Callable[[PluginInfo, BaseException], None]
+def _functions(
+    hook: NamedHook, given: Any, info: PluginInfo, problem: Callable[[PluginInfo, BaseException], None]
 ) -> Iterable[tuple[str, Any]]:
     if not isinstance(given, Mapping):
         raise PluginError(f"It gives {type(given).__name__}; it must give a dict of names to functions.")
     for name, function in given.items():
-        if not isinstance(name, str) or not _NAME.match(name):
-            problem(info, PluginError(f"The name {name!r} is not of the form [a-z][a-z0-9_]*."))
+        if not isinstance(name, str) or not hook.pattern.match(name):
+            form = hook.pattern.pattern.removesuffix(r"\Z")
+            problem(info, PluginError(f"The name {name!r} is not of the form {form}."))
         elif not callable(function):
             problem(info, PluginError(f"What '{name}' names cannot be called."))
         else:

@@ -10,9 +10,10 @@ from importlib.metadata import version as version_of
 
 from fastapi import FastAPI
 
-from xray.exceptions import ConfigurationError
 from xray.plugins import Plugins, installed
 from xray_server import errors
+from xray_server.alerts.rules import Alerts, read_alerts
+from xray_server.alerts.watch import AlertWatch
 from xray_server.api import (
     analyses,
     comparisons,
@@ -31,41 +32,22 @@ from xray_server.api import (
 )
 from xray_server.api import plugins as plugins_api
 from xray_server.api.answers import Service
-from xray_server.daemons.daemon import running
+from xray_server.built_in import with_built_in
+from xray_server.daemons.daemon import Daemon, running
 from xray_server.daemons.indexer import Indexer
 from xray_server.daemons.refresher import Refresher
 from xray_server.daemons.retention import Retention, policy_of
-from xray_server.settings import PREFIX, ServerSettings, sqlite_path
+from xray_server.exporting import Exporting
+from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
-from xray_server.stores.sqlite import SqliteStore
+from xray_server.stores.opening import open_store
 from xray_server.telemetry import Timing
 
 DRAIN_TIMEOUT_S = 10.0
 """How long the end waits for what was answered and is not written yet."""
 
-
-def open_store(url: str) -> Store:
-    """The store that a URL names, not open yet.
-
-    Args:
-        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``mongodb://host:port/database`` or
-            ``mongodb+srv://host/database``.
-
-    Raises:
-        ConfigurationError: It is of no store that there is, or what the store needs is not installed.
-    """
-    if not url.startswith(("mongodb://", "mongodb+srv://")):
-        return SqliteStore(sqlite_path(url))
-    try:
-        from xray_server.stores.mongo import MongoStore
-    except ImportError as error:
-        raise ConfigurationError(
-            f"MongoDB needs {error.name}, which is not installed.",
-            code="bad_store",
-            path=f"{PREFIX}STORE",
-            hint="pip install 'xray-decisions[mongo]'",
-        ) from None
-    return MongoStore(url)
+EXPORT_AT_END_S = 5.0
+"""How long a service that ends waits for its exporters."""
 
 
 def create_app(
@@ -82,23 +64,34 @@ def create_app(
         ConfigurationError: A setting has a value that it cannot have.
     """
     settings = settings or ServerSettings.from_environment()
-    used_store = store or open_store(settings.store)
+    known = with_built_in(plugins or installed())
+    used_store = store or open_store(settings.store, known)
     if plugins is not None:  # other processes have the installed ones
         settings = dataclasses.replace(settings, ingest_processes=0)
-    service = Service(used_store, plugins or installed(), settings, _version())
+    service = Service(used_store, known, settings, _version())
+    alerts = read_alerts(settings.alerts, known) if settings.alerts else Alerts()
+    exporting = Exporting(known, settings.exporter_names())
+    service.ingest.on_stored = exporting.offer
+    asked_for: list[Daemon] = [exporting] if settings.exporters else []
+    asked_for += [AlertWatch(alerts, known, service.aggregate)] if alerts.rules else []
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await used_store.open()
         try:
-            retention = Retention(used_store, await policy_of(settings, used_store))
-            service.daemons = [Refresher(used_store), retention, Indexer(used_store)]
+            service.daemons = [
+                Refresher(used_store),
+                Retention(used_store, await policy_of(settings, used_store)),
+                Indexer(used_store),
+                *asked_for,
+            ]
             service.telemetry.watch_tasks(service.daemons)
             async with running(service.daemons):
                 yield
         finally:
             # Every answer has been given by now: what was promised with it is done before the store goes.
             await service.queue.drain(DRAIN_TIMEOUT_S)
+            await exporting.finish(EXPORT_AT_END_S)
             await service.analyst.close()
             await service.workers.close()
             await used_store.close()

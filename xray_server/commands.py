@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from xray.exceptions import XRayError, did_you_mean
-from xray_server.app import open_store
+from xray.guard import Guard
+from xray.plugins import installed
 from xray_server.daemons.retention import Retention, planned, policy_of
+from xray_server.exporting import batch_of
 from xray_server.field_values import check_time
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
-from xray_server.transfer.export import Wanted, lines_of
+from xray_server.stores.opening import open_store
+from xray_server.transfer.export import Wanted, lines_of, runs_of, stages_of
 from xray_server.transfer.importing import Imported, import_lines
 from xray_server.transfer.lines import to_line
 from xray_server.transfer.parquet import write_parquet
@@ -99,7 +102,7 @@ def export(
     Args:
         store: The store's URL, or None for the setting.
         file: A file, compressed where it ends in ``.gz``, or ``-`` for standard output; for Parquet a folder.
-        form: ``jsonl`` or ``parquet``.
+        form: ``jsonl``, ``parquet``, or the name of a plugin's exporter.
         project: The project.
         label: Only runs of this pipeline.
         since: Only runs that began at or after this ISO 8601 time.
@@ -109,11 +112,16 @@ def export(
     Raises:
         XRayError: An argument is wrong, the file cannot be written, or the store could not be read.
     """
-    if form not in FORMATS:
-        hint = did_you_mean(form, FORMATS) or "Write jsonl or parquet."
+    plugins = installed()
+    found = plugins.named("xray_exporters", form)
+    if form not in FORMATS and found is None:
+        names = (*FORMATS, *plugins.names("xray_exporters"))
+        hint = did_you_mean(form, names) or f"Write {' or '.join(names)}."
         raise XRayError(f"There is no format '{form}'.", code="bad_usage", path="--format", hint=hint)
     if form == "parquet" and file == "-":
         raise XRayError("Parquet files go into a folder.", code="bad_usage", path="--out", hint="Name one with --out.")
+    if found is not None and file != "-":
+        raise XRayError(f"The exporter '{form}' writes no file.", code="bad_usage", path="--out", hint="Leave it out.")
     times = [
         None if text is None else check_time(text, name) for name, text in (("--since", since), ("--until", until))
     ]
@@ -122,6 +130,9 @@ def export(
     async def use(opened: Store) -> None:
         total = (await opened.usage()).run_count if not (label or since or until) else None
         with progress(total) as advance:
+            if found is not None:
+                await _hand_over(opened, wanted, form, found, advance)
+                return
             if form == "parquet":
                 async for counts in write_parquet(opened, wanted, Path(file)):
                     advance(counts["runs"])
@@ -135,6 +146,23 @@ def export(
                         advance(runs)
 
     _with_store(_settings({"store": store}), use)
+
+
+async def _hand_over(
+    opened: Store, wanted: Wanted, name: str, found: tuple[Any, Guard], advance: Callable[[int], None]
+) -> None:
+    """Give a plugin's exporter what is stored, some runs at a time."""
+    exporter, guard = found
+    done = 0
+    async for runs in runs_of(opened, wanted):
+        stages = [stage async for stage in stages_of(opened, wanted.project, [run["id"] for run in runs])]
+        try:
+            await asyncio.to_thread(guard.call_within, exporter, batch_of(wanted.project, runs, stages))
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise XRayError(f"'{name}' failed after {done} runs: {problem}.", code="export_failed") from error
+        done += len(runs)
+        advance(done)
 
 
 def import_(store: str | None, file: str, *, project: str, progress: Progress) -> dict[str, Any]:

@@ -8,7 +8,7 @@ the metrics of a stage whose candidates came apart from it, and the copy of the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from xray.plugins import Plugins
@@ -39,6 +39,8 @@ class Ingest:
         self._store = store
         self._plugins = plugins
         self._run_fields = RunFields(store)
+        self.on_stored: Callable[[str, Prepared], None] | None = None
+        """Told of each batch that is durable, with its project; it must not wait or raise."""
 
     async def accept(
         self, project: str, events: Sequence[Any], *, schema_version: int = SCHEMA_VERSION, analyze: bool = False
@@ -69,6 +71,8 @@ class Ingest:
     async def take(self, project: str, prepared: Prepared) -> IngestResult:
         """Store a batch that was prepared already, as :meth:`accept` does."""
         written = await self._store.write(project, prepared.batch)
+        if self.on_stored is not None:
+            self.on_stored(project, prepared)
         new_runs = written.new_runs if written is not None else frozenset()
         # After the write: of two batches that come at once, at least the later one sees what both brought.
         later = WriteBatch(stages=await self._run_fields.missing_copies(project, prepared.sayings, new_runs))

@@ -16,10 +16,11 @@ import uvicorn
 
 from xray.exceptions import XRayError
 from xray_server.api.answers import Service
-from xray_server.app import create_app, open_store
+from xray_server.app import create_app
 from xray_server.daemons.retention import Policy, policy_of
 from xray_server.settings import PREFIX, ServerSettings
 from xray_server.stores.base import Store
+from xray_server.stores.opening import open_store
 from xray_server.workers import default_processes
 
 

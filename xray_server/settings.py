@@ -41,6 +41,8 @@ class ServerSettings:
         keep_runs: How long runs are kept, with all that is theirs: ``365d``, or ``forever``.
         max_disk: What the data may take, logs and indexes included: ``20GB``, or ``unlimited``; ``auto`` is half of
             the data's and the free disk together for the embedded store, and no limit for others.
+        alerts: A file of alert rules, JSON; none where it is empty.
+        exporters: The plugins' exporters that are given what is stored, with commas between.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +59,12 @@ class ServerSettings:
     keep_candidates: str = "30d"
     keep_runs: str = "365d"
     max_disk: str = "auto"
+    alerts: str = ""
+    exporters: str = ""
+
+    def exporter_names(self) -> tuple[str, ...]:
+        """The exporters that are to run, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.exporters.split(",") if name.strip()))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -95,12 +103,12 @@ def sqlite_path(url: str) -> str:
         url: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
 
     Raises:
-        ConfigurationError: It is of no store that there is.
+        ConfigurationError: It names none.
     """
     scheme, separator, path = url.partition(":///")
     if scheme != "sqlite" or not separator or not path:
         raise ConfigurationError(
-            f"There is no store for '{re.sub('//[^/@]*@', '//…@', url)}'.",  # a password is not for logs
+            f"'{re.sub('//[^/@]*@', '//…@', url)}' names no file.",  # a password is not for logs
             code="bad_store",
             path=f"{PREFIX}STORE",
             hint="Write sqlite:///FILE, or sqlite:////FILE for an absolute path, or mongodb://HOST:PORT/DATABASE.",

@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,16 +50,31 @@ class Reader:
         return self.run(*words)
 
 
+@contextmanager
+def reading(folder: Path, store: str | None = None) -> Iterator[Reader]:
+    """Somebody who follows the page, beside a service that has no copy of the plugin."""
+    (folder / "service").mkdir()
+    with start_service(folder / "service", store=store) as service:
+        yield Reader(folder, service.url)
+
+
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    (tmp_path / "service").mkdir()
-    with start_service(tmp_path / "service") as service:  # it has no copy of the plugin
-        yield Reader(tmp_path, service.url)
+    with reading(tmp_path) as found:
+        yield found
 
 
-def test_the_guide_is_followed_to_the_letter(reader):
-    """New package, installed, its tests pass, listed, recorded, asked about, sorted by, shown."""
+@pytest.mark.parametrize("store", ["sqlite", "mongodb"])
+def test_the_guide_is_followed_to_the_letter(tmp_path, monkeypatch, request, store):
+    """On each store: new package, installed, its tests pass, listed, recorded, asked about, sorted by, shown."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    url = request.getfixturevalue("databases").url(tmp_path) if store == "mongodb" else None
+    with reading(tmp_path, url) as reader:
+        follow_the_guide(reader)
+
+
+def follow_the_guide(reader: Reader) -> None:
     text = PAGE.read_text()
     start, end = text.index("## Write one"), text.index("## Where plugins are found")
     first, last = (text[:at].count("\n") + 1 for at in (start, end))
@@ -98,20 +115,23 @@ def test_the_other_examples_of_the_page_run(reader):
     assert {row["data"]["note"] for row in rows} == {"paid with [card]"}
 
 
+TYPED_USE = (
+    "from xray_typed_thing import typed_thing_stage\n"
+    "class Item:\n    brand: str = ''\n"
+    "@typed_thing_stage('s', of=Item, group=lambda item: item.brand)\n"
+    "def good(pool: list[Item]) -> list[Item]:\n    return pool\n"
+    "@typed_thing_stage\n"
+    "def bare(number: int) -> list[Item]:\n    return []\n"
+    "good([Item()])\n"
+    "bare('x')\n"
+    "typed_thing_stage('s', of=Item, group=lambda item: item.brnd)\n"
+)
+
+
 def test_the_new_package_is_typed(reader):
     """Its sources pass mypy in strict mode, and its decorator keeps a callable's signature and checks callables."""
     reader.run("xray", "plugins", "new", "typed-thing")
-    (reader.folder / "use.py").write_text(
-        "from xray_typed_thing import typed_thing_stage\n"
-        "class Item:\n    brand: str = ''\n"
-        "@typed_thing_stage('s', of=Item, group=lambda item: item.brand)\n"
-        "def good(pool: list[Item]) -> list[Item]:\n    return pool\n"
-        "@typed_thing_stage\n"
-        "def bare(number: int) -> list[Item]:\n    return []\n"
-        "good([Item()])\n"
-        "bare('x')\n"
-        "typed_thing_stage('s', of=Item, group=lambda item: item.brnd)\n"
-    )
+    (reader.folder / "use.py").write_text(TYPED_USE)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "xray-typed-thing/src", "use.py"],
         cwd=reader.folder, env={**os.environ, "MYPYPATH": f"xray-typed-thing/src:{ROOT}"}, capture_output=True, text=True,
@@ -121,6 +141,24 @@ def test_the_new_package_is_typed(reader):
     assert len(errors) == 2, done.stdout + done.stderr
     assert errors[0].startswith("use.py:11: ")
     assert errors[1].startswith("use.py:12: ")
+
+
+def test_the_new_packages_decorator_keeps_signatures_for_pyright_too(reader):
+    """In strict mode: what is right passes, a wrong argument and a slip in a callable are errors, and nothing else is."""
+    reader.run("xray", "plugins", "new", "typed-thing")
+    (reader.folder / "use.py").write_text(TYPED_USE)
+    config = {
+        "include": ["use.py", "xray-typed-thing/src"], "extraPaths": ["xray-typed-thing/src", str(ROOT)],
+        "typeCheckingMode": "strict",
+    }  # fmt: skip
+    (reader.folder / "pyrightconfig.json").write_text(json.dumps(config))
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable],
+        cwd=reader.folder, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    errors = [(Path(each["file"]).name, each["range"]["start"]["line"] + 1) for each in found]
+    assert sorted(set(errors)) == [("use.py", 11), ("use.py", 12)], found
 
 
 def test_the_new_package_is_formatted(reader):

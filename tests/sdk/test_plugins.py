@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 import xray
+from tests.docs.test_snippets import blocks_of
 from xray import guard, guarded_types, hookspecs, plugins
 from xray.capture.redact import FAILED, REDACTED, Redactor
 from xray.exceptions import ConfigurationError, PluginError
 from xray.guard import Guard, OverrunError, SwitchedOffError
 from xray.metrics import RESERVED_NAMES, Metric
+from xray.named_hooks import NAMED_HOOKS
 from xray.plugin_info import described, try_out
 from xray.plugins import BUILT_IN, Plugins, installed
 from xray.runtime import runtime
@@ -95,16 +97,21 @@ def recorded_by(stage_type: str, result: Any = None, **options: Any) -> Any:
 
 
 def test_every_hook_is_documented_and_tested():
-    """No hook without a section of docs/plugins.md, a docstring, and a test that names it."""
+    """No hook without a section of docs/plugins.md, an example of it that runs, a docstring, and a test of its name."""
     specified = {
         name for name, value in vars(hookspecs).items() if inspect.isfunction(value) and hasattr(value, "xray_spec")
     }
     assert specified == set(hookspecs.HOOKS)
+    assert specified == {"xray_stage_types", *(hook.name for hook in NAMED_HOOKS)}
     page = (ROOT / "docs" / "plugins.md").read_text()
+    pages = (ROOT / "docs" / "plugins.md", ROOT / "docs" / "stage-types.md")
+    examples = "".join(block.text for each in pages for block in blocks_of(each) if block.language == "python")
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     for hook in specified:
         assert inspect.getdoc(getattr(hookspecs, hook))
         assert f"### `{hook}`" in page, f"docs/plugins.md has no section for {hook}"
-        assert f"test_hook_{hook}" in globals(), f"there is no test of {hook}"
+        assert f"def {hook}(self)" in examples, f"no example in the docs has the hook {hook}"
+        assert f"def test_hook_{hook}(" in tests, f"there is no test of {hook}"
 
 
 def test_hook_xray_stage_types(process):

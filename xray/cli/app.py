@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from xray.cli import alerts as alert_commands
 from xray.cli import insight, upkeep
 from xray.cli import plugins as plugin_commands
 from xray.cli import questions as question_commands
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 app.add_typer(plugin_commands.app, name="plugins")
 app.add_typer(question_commands.app, name="questions")
+app.add_typer(alert_commands.app, name="alerts")
 
 Server = Annotated[
     str | None,

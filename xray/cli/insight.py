@@ -261,6 +261,10 @@ def analyze(
             _row(table, "", "", "", evidence["text"])
     if answer["suspects"]:
         out.print(table)
+    for name, opinion in (answer.get("plugins") or {}).items():
+        said = [f"{each['path']} ({'; '.join(each['evidence'])})" for each in opinion.get("suspects", ())]
+        text = opinion.get("failed") or "; ".join([*filter(None, [opinion.get("reason")]), *said]) or "suspects nothing"
+        out.print(inert(f"{name}: {text}"), markup=False, soft_wrap=True)
     if store:
         out.print(f"[dim]Stored. The model: {answer['asked_model']}.[/]")
 

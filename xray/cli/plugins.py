@@ -14,6 +14,7 @@ from rich.table import Table
 
 from xray.client import Client
 from xray.exceptions import XRayError
+from xray.named_hooks import NAMED_HOOKS
 from xray.plugin_info import described, try_out
 from xray.plugin_template import write_plugin
 from xray.plugins import installed
@@ -75,8 +76,7 @@ def print_plugins(console: Console, found: Mapping[str, Any]) -> None:
     table = Table("plugin", "version", "origin", "brings", box=None, pad_edge=False)
     for plugin in found["plugins"]:
         brings = [f"stage type {each['name']}" for each in plugin["stage_types"]]
-        brings += [f"redactor {each}" for each in plugin["redactors"]]
-        brings += [f"strategy {each}" for each in plugin["samplers"]]
+        brings += [f"{hook.word} {each}" for hook in NAMED_HOOKS for each in plugin.get(hook.listed, ())]
         table.add_row(
             *(_text(word) for word in (plugin["name"], plugin["version"], plugin["origin"])), _text(_list(brings))
         )

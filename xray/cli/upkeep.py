@@ -117,7 +117,7 @@ def export(
         str,
         typer.Option("--out", "-o", help="A file (.gz is compressed), or - for standard output; for Parquet a folder."),
     ] = "-",
-    form: Annotated[str, typer.Option("--format", help="jsonl or parquet.")] = "jsonl",
+    form: Annotated[str, typer.Option("--format", help="jsonl, parquet, or a plugin's exporter.")] = "jsonl",
     label: Annotated[str | None, typer.Option("--label", "-p", help="Only runs of this pipeline.")] = None,
     since: Annotated[str | None, typer.Option(help="Only runs that began at or after this ISO 8601 time.")] = None,
     until: Annotated[str | None, typer.Option(help="Only runs that began before this ISO 8601 time.")] = None,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xray.ids import now_ms
+from xray.plugins import Plugins
 from xray_server.analysis.llm import Model
+from xray_server.analysis.opinions import opinions
 from xray_server.analysis.reading import Reader
+from xray_server.analysis.record import RunRecord
 from xray_server.analysis.suspects import analyze
 from xray_server.stores.base import Store, WriteBatch
 
@@ -29,10 +32,12 @@ class Analyst:
     Args:
         store: The store, open when it is used.
         model: The model, or None where none is set up.
+        plugins: They bring analyzers, whose opinions are stored beside; None for none.
     """
 
-    def __init__(self, store: Store, model: Model | None) -> None:
+    def __init__(self, store: Store, model: Model | None, plugins: Plugins | None = None) -> None:
         self._store = store
+        self._plugins = plugins
         self._model = model
         self._waiting: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -55,13 +60,21 @@ class Analyst:
         """
         # Within one millisecond two analyses would be told apart by chance.
         self._last_ms = max(now_ms(), self._last_ms + 1)
-        names = ("by", "confidence", "faulty_stage", "history", "model", "p", "reason", "requests", "suggestion")
+        names = ("by", "confidence", "faulty_stage", "history", "model", "p", "reason", "requests", "suggestion",
+                 "suspicious", "tokens", "plugins")  # fmt: skip
         kept: dict[str, Any] = {"analyzed_at": _iso(self._last_ms)}
-        kept |= {name: found[name] for name in (*names, "suspicious", "tokens") if found.get(name) is not None}
+        kept |= {name: found[name] for name in names if found.get(name) is not None}
         suspects = found.get("suspects") or ()
         kept["suspects"] = [{name: suspect[name] for name in ("path", "blame")} for suspect in suspects[:5]]
         await self._store.write(project, WriteBatch(runs={run_id: {"id": run_id, "analysis": kept}}))
         return kept
+
+    async def others(self, run: RunRecord, history: Sequence[RunRecord]) -> dict[str, Any]:
+        """What plugins' analyzers say about a run: ``{"plugins": {…}}``, or nothing where there are none."""
+        if self._plugins is None:
+            return {}
+        found = await asyncio.to_thread(opinions, self._plugins, run, history)
+        return {"plugins": found} if found else {}
 
     def ask_later(self, project: str, run_id: str) -> str:
         """Ask the model about a run in the background and store its answer.
@@ -104,7 +117,9 @@ class Analyst:
             async with self._one_at_a_time:
                 reader = Reader(self._store, project)
                 run = await reader.run(run_id)
-                found = await asyncio.to_thread(analyze, run, await reader.history_of(run.document, limit=MAX_HISTORY))
+                past = await reader.history_of(run.document, limit=MAX_HISTORY)
+                found = await asyncio.to_thread(analyze, run, past)
+                found |= await self.others(run, past)
                 await self.store(project, run_id, found)
                 if self._model is None:
                     return

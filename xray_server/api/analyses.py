@@ -41,6 +41,7 @@ async def _analyzed(service: Service, run_id: str, parameters: AnalysisParameter
     run = await reader.run(run_id)
     past = await reader.history_of(run.document, limit=parameters.history, version=parameters.version)
     answer = await asyncio.to_thread(analyze, run, past)
+    answer |= await service.analyst.others(run, past)
     stored = run.document.get("analysis")
     answer["stored"] = stored if isinstance(stored, dict) else None
     return answer

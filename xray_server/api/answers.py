@@ -72,7 +72,7 @@ class Service:
         self.daemons: Sequence[Daemon] = ()
         """What runs beside answering; empty until the application has started."""
         model = ModelSettings.from_environment()
-        self.analyst = Analyst(store, None if model is None else Model(model))
+        self.analyst = Analyst(store, None if model is None else Model(model), plugins)
 
     async def store_batch(self, prepared: Prepared) -> None:
         """Write a batch; it is durable when this returns. The runs that end in it are analyzed where it asks for that.

@@ -85,6 +85,7 @@ class Analysis(_Open):
     reason: str | None
     confidence: float | None
     suspects: list[dict[str, Any]]
+    plugins: dict[str, Any] | None = Field(None, description="What plugins' analyzers say; left out without any.")
 
 
 class LostCoverage(_Open):

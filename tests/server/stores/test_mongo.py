@@ -23,7 +23,6 @@ from pymongo.errors import ServerSelectionTimeoutError
 from tests.mongodb import Databases
 from xray.exceptions import ConfigurationError, StoreError
 from xray.ids import now_ms
-from xray_server.app import open_store
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS
 from xray_server.pages import paginate
 from xray_server.query.ast import Compare, Field, Metric, Scan
@@ -33,6 +32,7 @@ from xray_server.stores.base import Rollup, Store, WriteBatch
 from xray_server.stores.mongo import MongoStore, buckets, checks, pages, writes
 from xray_server.stores.mongo.documents import DECLARED, Run, Stage, collection_of
 from xray_server.stores.mongo.forms import RUNS, STAGES
+from xray_server.stores.opening import open_store
 from xray_server.testing import StoreContract
 from xray_server.testing_data import PROJECT, RUN_ID, STAGE_ID, documents, ids, pages_of, sample_batch, sample_columns
 
@@ -144,7 +144,8 @@ def test_what_the_url_sets_is_taken():
 def test_the_service_needs_the_driver_only_for_mongodb():
     """Without PyMongo and Beanie the service runs on SQLite, and says what a mongodb:// URL needs."""
     statement = (
-        "import sys; sys.modules['pymongo'] = sys.modules['beanie'] = None; from xray_server.app import open_store; "
+        "import sys; sys.modules['pymongo'] = sys.modules['beanie'] = None; "
+        "from xray_server.stores.opening import open_store; "
         "assert open_store('sqlite:///x').kind == 'sqlite'; open_store('mongodb://127.0.0.1/x')"
     )
     done = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=False)

@@ -341,7 +341,7 @@ def page_condition(candidate: Condition) -> Sql:
             return any_of(_mentions(name, value) for value in values)
         case Test(Field(("score",)), Compare(op, value)) if _fits("number", value) and _is_plain(value):
             return _reaches(op, value)
-        case Test(Field(path)) if len(path) > 1 or path[0] not in CANDIDATE_FIELDS:
+        case Test(Field((first, *below))) if below or first not in CANDIDATE_FIELDS:
             return zones.condition(candidate)
     return TRUE
 

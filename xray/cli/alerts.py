@@ -1,0 +1,79 @@
+"""``xray alerts``: the rules that the service watches, and how they stand."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from xray.cli.upkeep import AsJson, StoreUrl
+from xray.exceptions import XRayError
+from xray.wording import inert
+
+app = typer.Typer(help="Look at alert rules: xray serve watches those of XRAY_SERVER_ALERTS.", no_args_is_help=True)
+
+File = Annotated[
+    str | None, typer.Option("--file", "-f", help="The file of rules.", show_default="that of XRAY_SERVER_ALERTS")
+]
+
+out = Console(highlight=False)
+
+
+@app.command("list")
+def list_(file: File = None, as_json: AsJson = False) -> None:
+    """List the rules and channels of a file, and say what is wrong with it."""
+    found = _commands().rules(file)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    table = Table("rule", "fires where", "channels", box=None, pad_edge=False)
+    for rule in found["rules"]:
+        figure = json.dumps(rule["value"], ensure_ascii=False)
+        where = f"{figure} is {_limit(rule)}, over {rule['over']}, of {rule['at_least']} or more stages"
+        table.add_row(*(escape(inert(cell)) for cell in (rule["name"], where, ", ".join(rule["channels"]))))
+    out.print(table)
+    out.print(
+        "Channels: " + ", ".join(f"{inert(each['name'])} ({inert(each['type'])})" for each in found["channels"]),
+        markup=False,
+    )
+
+
+@app.command()
+def check(
+    file: File = None,
+    store: StoreUrl = None,
+    send: Annotated[bool, typer.Option("--send", help="Tell the channels of the rules that fire.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Look at every rule now; exit with 1 where one fires or cannot be looked at."""
+    found = _commands().check(file, store, send=send)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        table = Table("rule", "state", "value", "limit", "stages", "", box=None, pad_edge=False)
+        for row in found["rules"]:
+            sent = "; ".join(f"{channel}: {what}" for channel, what in row.get("sent", {}).items())
+            value = "" if row["value"] is None else f"{row['value']:g}"
+            cells = (row["name"], row["state"], value, _limit(row), str(row["stages"]), row["error"] or sent)
+            table.add_row(*(escape(inert(cell)) for cell in cells))
+        out.print(table)
+    return 1 if any(row["state"] in ("firing", "unknown") for row in found["rules"]) else 0
+
+
+def _limit(rule: dict[str, Any]) -> str:
+    return " or ".join(f"{name} {rule[name]:g}" for name in ("above", "below") if name in rule)
+
+
+def _commands() -> ModuleType:
+    try:
+        from xray_server.alerts import commands
+    except ImportError as error:
+        raise XRayError(
+            f"This needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
+        ) from None
+    return commands
