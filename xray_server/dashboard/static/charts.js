@@ -23,7 +23,7 @@ function tokens() {
   const known = new Map();
   const styles = getComputedStyle(probe);
   return {
-    family,
+    family: styles.fontFamily,
     of(name) {
       if (!known.has(name)) {
         probe.style.color = `var(${name})`;
