@@ -15,6 +15,8 @@ from xray_server.dashboard.links import candidate_url, stage_url
 
 MAX_RANKS = 500
 _BINS = 40
+_TICK = 36
+"""Characters of a name beside a bar."""
 _VERDICTS = ("passed", "failed", "selected")
 
 
@@ -41,6 +43,15 @@ def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int
     columns, rows = _as_table(traces, layout)
     if layout.get("annotations"):
         layout = {**layout, "margin": {"t": 24}}
+    names = next((trace["y"] for trace in traces if _is_bars(trace)), None)
+    if names and any(isinstance(name, str) and len(name) > _TICK for name in names):
+        # The names stay as they are, so that two long ones do not become one bar.
+        texts = [plain.text(_short(_unescaped(str(name)))) for name in names]
+        axis = layout.get("yaxis") if isinstance(layout.get("yaxis"), Mapping) else {}
+        layout = {
+            **layout,
+            "yaxis": {**axis, "tickmode": "array", "tickvals": list(range(len(names))), "ticktext": texts},
+        }
     bars = max((len(trace["y"]) for trace in traces if _is_bars(trace)), default=0)
     own = height if is_number(height) else max(140, 70 + 24 * bars) if bars else 280
     return Figure(
@@ -52,6 +63,10 @@ def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int
         rows=rows,
         height=int(min(own, 1200)),
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TICK else f"{text[: _TICK - 9]}…{text[-8:]}"
 
 
 def _is_bars(trace: Mapping[str, Any]) -> bool:
