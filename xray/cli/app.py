@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from xray.cli import insight, upkeep
+from xray.cli import insight, overview, upkeep
 from xray.cli import plugins as plugin_commands
 from xray.cli import show as views
 from xray.cli import spool as spool_commands
@@ -48,6 +48,7 @@ err = Console(stderr=True, highlight=False)
 
 upkeep.install(app)
 insight.install(app)
+overview.install(app)
 
 
 def run(arguments: list[str] | None = None) -> int:
