@@ -33,6 +33,7 @@ from xray_server.api.answers import Service
 from xray_server.daemons.daemon import running
 from xray_server.daemons.refresher import Refresher
 from xray_server.daemons.retention import Retention, policy_of
+from xray_server.dashboard import router as dashboard
 from xray_server.settings import PREFIX, ServerSettings, sqlite_path
 from xray_server.stores.base import Store
 from xray_server.stores.sqlite import SqliteStore
@@ -107,6 +108,7 @@ def create_app(
     insight = (passports, funnels, comparisons, whatif, analyses, trends)
     for resource in (ingest, wire, query, runs, stages, *insight, plugins_api, system, health):
         app.include_router(resource.router)
+    dashboard.install(app)
     return app
 
 

@@ -43,13 +43,13 @@ async def stages(parameters: Annotated[StageParameters, Query()], service: Here)
 @router.get("/v1/stages/{stage_id}", response_model=StageModel, responses={404: {"model": ErrorAnswer}})
 async def stage(stage_id: str, _: Annotated[Parameters, Query()], service: Here) -> Response:
     """Show one stage."""
-    return json_response(await _stage(service, stage_id))
+    return json_response(await find_stage(service, stage_id))
 
 
 @router.get("/v1/stages/{stage_id}/candidates", response_model=CandidateList, responses={404: {"model": ErrorAnswer}})
 async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Query()], service: Here) -> Response:
     """List the candidates of a stage in their order."""
-    removed_at = (await _stage(service, stage_id)).get("candidates_removed_at")
+    removed_at = (await find_stage(service, stage_id)).get("candidates_removed_at")
     conditions = {
         "stage_id": ("stage", "id", "$eq", stage_id),
         "verdict": ("candidate", "verdict", "$eq", parameters.verdict),
@@ -61,9 +61,20 @@ async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Q
     return json_response(answer)
 
 
-async def _stage(service: Service, stage_id: str) -> Any:
+async def find_stage(service: Service, stage_id: str) -> dict[str, Any]:
+    """One stage.
+
+    Args:
+        service: The service.
+        stage_id: The stage's id.
+
+    Raises:
+        ApiError: There is no such stage.
+        StoreError: The data could not be read.
+    """
     if is_id(stage_id):
-        found = (await service.ask({"stage": {"id": stage_id}, "limit": 1}))["rows"]
-        if found:
-            return found[0]
+        rows = (await service.ask({"stage": {"id": stage_id}, "limit": 1}))["rows"]
+        if rows:
+            found: dict[str, Any] = rows[0]
+            return found
     raise not_found(f"There is no stage '{stage_id:.100}'.")

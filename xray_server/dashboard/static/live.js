@@ -1,0 +1,58 @@
+// A list that follows what comes in: asks again for the same page every few seconds, while somebody looks at it, and
+// puts its new rows in. An element with data-live="id of the element to renew"; data-every is in milliseconds.
+export function prepareLive(root) {
+  for (const control of root.querySelectorAll("[data-live]")) follow(control);
+}
+
+function follow(control) {
+  const every = Number(control.dataset.every) || 2000;
+  const id = control.dataset.live;
+  let on = control.dataset.on !== undefined;
+  let timer;
+  const show = () => {
+    if (control.tagName !== "BUTTON") return;
+    control.hidden = false;
+    control.setAttribute("aria-pressed", String(on));
+    control.textContent = on ? "Live: on" : "Live: off";
+  };
+  const ask = async () => {
+    clearTimeout(timer);
+    if (!on || !control.isConnected) return;
+    if (!document.hidden) await renew(id, control.dataset.from ?? location.href);
+    timer = setTimeout(ask, every);
+  };
+  control.addEventListener("click", () => {
+    on = !on;
+    show();
+    ask();
+  });
+  show();
+  timer = setTimeout(ask, every);
+}
+
+async function renew(id, address) {
+  let page;
+  try {
+    const response = await fetch(address, { headers: { Accept: "text/html" } });
+    if (!response.ok) return;
+    page = new DOMParser().parseFromString(await response.text(), "text/html");
+  } catch {
+    return; // The service is away for a moment; the next time it may be back.
+  }
+  const old = document.getElementById(id);
+  const fresh = page.getElementById(id);
+  if (!old || !fresh) {
+    // The page is another one now: the first run has arrived.
+    if (fresh === null && old) location.reload();
+    return;
+  }
+  const known = new Set([...old.querySelectorAll("[data-row]")].map((row) => row.dataset.row));
+  const chosen = new Set([...old.querySelectorAll("input:checked")].map((box) => box.value));
+  if (old.innerHTML === fresh.innerHTML) return;
+  for (const row of fresh.querySelectorAll("[data-row]")) {
+    if (!known.has(row.dataset.row)) row.classList.add("new");
+  }
+  for (const box of fresh.querySelectorAll("input[type=checkbox]")) box.checked = chosen.has(box.value);
+  old.replaceWith(document.adoptNode(fresh));
+  fresh.dispatchEvent(new CustomEvent("xray:content", { bubbles: true }));
+}
