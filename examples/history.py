@@ -10,7 +10,8 @@ The pipeline ``review_moderation`` decides every few hours which of the reviews 
 After two weeks version 2026.11 took over, with a model for spam that is too strict: twice as many reviews are rejected,
 and what is left scores lower. Now and then the model did not answer at all, and the run failed.
 
-What to look at: on the page Trends of the dashboard the fail ratio of ``policies`` has a step, and ``spam`` is what grew.
+What to look at: on the page Trends of the dashboard the fail ratio of ``policies`` has a step, and
+``spam`` is what grew.
 On the page Compare the two versions stand side by side.
 """
 

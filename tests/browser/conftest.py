@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from xray_examples import categorisation, competitors, history, listing
 
 import xray
 from tests.browser.watched import Watched, browser_path, launch, watched
 from tests.mongodb import Databases
 from tests.service import Service, start_service
 from xray.client import Client
-from xray_examples import categorisation, competitors, history, listing
 
 
 @pytest.fixture(scope="package")
