@@ -138,6 +138,7 @@ class Service:
         limit: int,
         cursor: str | None,
         suffixed: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Answer a list, which is a question in simpler clothes.
 
@@ -148,6 +149,7 @@ class Service:
             limit: How many rows at most.
             cursor: Where the page before stopped.
             suffixed: Parameters that name any field or metric, and an operator: ``fail_ratio__gt``.
+            more: Keys of the question over those that the list makes: ``{"sort": {"duration_ms": -1}}``.
 
         Raises:
             QueryError: A value is none that the parameter can have; ``path`` names the parameter.
@@ -166,6 +168,7 @@ class Service:
             part, name, operator, value = read_parameter(returns, parameter, text, catalog)
             question.setdefault(part, {}).setdefault(name, {})[operator] = value
             parameters[f"{part}.{name}.{operator}"] = parameter
+        question |= more or {}
         try:
             return await self.ask(question)
         except QueryError as error:

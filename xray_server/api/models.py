@@ -193,6 +193,17 @@ class CandidateList(ListAnswer):
     )
 
 
+class PanelAnswer(BaseModel):
+    """A stage's figures."""
+
+    stage_id: str
+    type: str | None = None
+    figures: list[dict[str, Any]] = Field(
+        description="Figures for Plotly (`data`, `layout`), without colours and sizes; texts in them are escaped."
+    )
+    problem: str | None = Field(None, description="Why the figures of the stage's type are missing, where they are.")
+
+
 class Pipelines(ListAnswer):
     """All pipelines."""
 

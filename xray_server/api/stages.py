@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -12,12 +13,14 @@ from xray_server.api.models import (
     CandidateList,
     CandidateParameters,
     ErrorAnswer,
+    PanelAnswer,
     Parameters,
     StageModel,
     StageParameters,
     Stages,
 )
 from xray_server.errors import json_response, not_found
+from xray_server.panels import Panel, panel_of
 
 router = APIRouter(tags=["stages"], responses={422: {"model": ErrorAnswer}})
 
@@ -59,6 +62,25 @@ async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Q
     if removed_at is not None:
         answer["candidates_removed_at"] = removed_at
     return json_response(answer)
+
+
+@router.get("/v1/stages/{stage_id}/panel", response_model=PanelAnswer, responses={404: {"model": ErrorAnswer}})
+async def panel(stage_id: str, _: Annotated[Parameters, Query()], service: Here) -> Response:
+    """Show a stage's figures, as its type draws them: dicts for Plotly, without colours and sizes."""
+    found = await find_stage(service, stage_id)
+    made = await panel_of_stage(service, found)
+    answer = {"stage_id": stage_id, "type": found.get("type"), "figures": made.figures, "problem": made.problem}
+    return json_response(answer)
+
+
+async def panel_of_stage(service: Service, stage: dict[str, Any]) -> Panel:
+    """The figures of a stage; a plugin's code runs beside the event loop.
+
+    Args:
+        service: The service.
+        stage: The stage's document.
+    """
+    return await asyncio.to_thread(panel_of, stage, service.plugins, await service.declarations())
 
 
 async def find_stage(service: Service, stage_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import unicodedata
 from typing import Any
 
 import msgspec
+from jinja2 import Undefined
 from markupsafe import Markup, escape
 
 from xray.wording import duration, percent, size
@@ -20,6 +21,11 @@ MAX_TEXT = 200
 
 _VERDICT_MARKS = {"passed": "✓", "failed": "✕", "selected": "★", "none": "·"}
 _STATUS_MARKS = {"passed": "✓", "failed": "✕", "running": "◌", "none": "·"}
+
+
+def is_absent(value: Any) -> bool:
+    """Whether there is no value: None, or a field that a document does not have."""
+    return value is None or isinstance(value, Undefined)
 
 
 def visible(text: str) -> str:
@@ -55,14 +61,14 @@ def shown(value: Any, most: int = MAX_TEXT) -> Markup:
         value: Any JSON value; None is a dash.
         most: Characters at the most.
     """
-    if value is None:
+    if is_absent(value):
         return NOTHING
     return Markup("<bdi>{}</bdi>").format(visible(cut(as_text(value), most)))
 
 
 def plain(value: Any, most: int = MAX_TEXT) -> str:
     """The same as plain text, for attributes and titles; the template escapes it."""
-    return "" if value is None else visible(cut(as_text(value), most))
+    return "" if is_absent(value) else visible(cut(as_text(value), most))
 
 
 def number(value: Any, unit: str = "") -> Markup:
@@ -124,7 +130,7 @@ def ago(value: Any, now_ms: int) -> str:
 
 def short_id(value: Any) -> Markup:
     """An id: its last characters, which are those that differ, with the whole in its title."""
-    if value is None:
+    if is_absent(value):
         return NOTHING
     text = visible(as_text(value))
     if len(text) <= 14:
@@ -141,7 +147,7 @@ def verdict(value: Any) -> Markup:
 
 def status(value: Any) -> Markup:
     """The status of a run or a stage as a chip."""
-    if value is None:
+    if is_absent(value):
         return NOTHING
     name = status_name(value)
     return _chip(f"status-{name}", _STATUS_MARKS[name], plain(value, 40))
@@ -149,7 +155,7 @@ def status(value: Any) -> Markup:
 
 def label(value: Any, most: int = 80) -> Markup:
     """A reason label as a chip in its colour."""
-    if value in (None, ""):
+    if is_absent(value) or value == "":
         return Markup('<span class="chip label-none">no label</span>')
     return Markup('<span class="chip label label-{}" title="{}"><bdi>{}</bdi></span>').format(
         label_number(value), plain(value), visible(cut(as_text(value), most))

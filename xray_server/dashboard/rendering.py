@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Request
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader
 from starlette.responses import HTMLResponse
 
 from xray.ids import now_ms
-from xray_server.dashboard import colours, figures, filters, links
+from xray_server.dashboard import colours, figures, filters, jsonview, links
 from xray_server.dashboard.assets import PLOTLY_URL, asset_url
 
 _POLICY = {
@@ -98,7 +98,6 @@ def environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(Path(str(files("xray_server.dashboard"))) / "templates"),
         autoescape=True,
-        undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
@@ -108,6 +107,8 @@ def environment() -> Environment:
         asset_url=asset_url,
         plotly_url=PLOTLY_URL,
         figure_json=figures.as_json,
+        json_text=jsonview.json_text,
+        block_text=jsonview.block_text,
         run_url=links.run_url,
         runs_url=links.runs_url,
         stage_url=links.stage_url,

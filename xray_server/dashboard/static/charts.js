@@ -23,7 +23,7 @@ function tokens() {
   const known = new Map();
   const styles = getComputedStyle(probe);
   return {
-    family,
+    family: styles.fontFamily,
     of(name) {
       if (!known.has(name)) {
         probe.style.color = `var(${name})`;
@@ -60,7 +60,7 @@ function commonLayout({ family, of }, height) {
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 48, r: 16, t: 8, b: 40 },
     xaxis: axis,
-    yaxis: axis,
+    yaxis: { ...axis },
     legend: { orientation: "h", y: -0.2 },
     hoverlabel: {
       bgcolor: of("--raised"), bordercolor: of("--line-strong"), font: { color: of("--text") }, namelength: 60,
