@@ -35,6 +35,7 @@ MEASURES: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], Any]]] = {
 _OWN = ("split", "measure", "stage")
 _SHARE = {"tickformat": ".0%", "rangemode": "tozero"}
 _MAX_LINES = 12
+_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon", "x", "triangle-down", "pentagon")
 _DASHES = ("solid", "dot", "dash", "longdash", "dashdot")
 
 
@@ -121,11 +122,13 @@ class _Page:
         ]  # fmt: skip
         return [figure for figure in made if figure is not None]
 
-    def _map(self) -> Figure:
+    def _map(self) -> Figure | None:
         title, unit, value = MEASURES[self._measure]
-        keys = list(self._series)
+        keys = [key for key in self._series if any(value(row) is not None for row in self._series[key].values())]
         cells = [[self._figure(key, time, value) for time in self._times] for key in keys]
         known = [cell for line in cells for cell in line if cell is not None]
+        if not known:
+            return None
         top = 1 if unit == "ratio" else max([1e-9, *known])
         number = "%{z:.1%}" if unit == "ratio" else "%{z:.4~g}" + f" {unit}".rstrip()
         trace = {
@@ -196,9 +199,11 @@ class _Page:
             if not labels:
                 continue
             traces = []
-            for label in labels:
+            for symbol, label in enumerate(labels):
                 line = self._line(key, lambda row, label=label: _share(row, label), chart_text(label, 40))  # type: ignore[misc]
                 line["line"] = {"color": label_colour(label), "width": 2}
+                # Two labels may have one colour; their marks differ.
+                line["marker"] = {"size": 6, "symbol": _SYMBOLS[symbol % len(_SYMBOLS)]}
                 traces.append(line)
             others = max(
                 (row["other_labels"]["labels"] for row in self._series[key].values() if row["other_labels"]), default=0
