@@ -120,6 +120,7 @@ def serve(
         str | None,
         typer.Option(help="What the data may take: 20GB, or unlimited.", show_default="half of the disk that is free"),
     ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the dashboard in the browser.")] = False,
 ) -> int:
     """Run the service; with no options on the embedded store, in one file below the current folder."""
     try:
@@ -129,8 +130,9 @@ def serve(
             f"The service needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
         ) from None
     return start(
-        host=host, port=port, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk
-    )
+        host=host, port=port, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk,
+        open_browser=open_browser,
+    )  # fmt: skip
 
 
 @app.command()

@@ -39,6 +39,12 @@ def label_number(label: Any) -> int:
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % LABEL_COLOURS
 
 
+def label_shape(label: Any) -> str:
+    """The class of the mark beside a label: two labels of one colour mostly have marks of different shapes."""
+    text = "" if label is None else str(label)
+    return ("square", "round", "diamond")[zlib.crc32(text.encode("utf-8", "surrogatepass")) // LABEL_COLOURS % 3]
+
+
 def label_colour(label: Any) -> str:
     """A reason label's colour in a figure; candidates without a label are grey."""
     return "var(--verdict-none)" if label in (None, "") else f"var(--label-{label_number(label)})"

@@ -1,7 +1,8 @@
 """Charts as plain Plotly dicts, each with its figures as a table for those who cannot see it.
 
-Colours are named (``var(--verdict-failed)``, see ``colours.py``); fonts, grid, margins and the background come from
-the page that draws it. A point of which ``customdata`` is an address on this server is a link.
+Colours are named (``var(--verdict-failed)``, or ``faint(--verdict-failed)``; see ``colours.py``); fonts, grid, margins
+and the background come from the page that draws it. A point of which ``customdata`` is an address on this server is a
+link.
 """
 
 from __future__ import annotations

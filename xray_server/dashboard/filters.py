@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from xray.wording import duration, percent, size
 from xray_server.api.answers import iso_time
-from xray_server.dashboard.colours import label_number, status_name, verdict_name
+from xray_server.dashboard.colours import label_number, label_shape, status_name, verdict_name
 
 NOTHING = Markup('<span class="nothing" title="no value">-</span>')
 MAX_TEXT = 200
@@ -157,8 +157,8 @@ def label(value: Any, most: int = 80) -> Markup:
     """A reason label as a chip in its colour."""
     if is_absent(value) or value == "":
         return Markup('<span class="chip label-none">no label</span>')
-    return Markup('<span class="chip label label-{}" title="{}"><bdi>{}</bdi></span>').format(
-        label_number(value), plain(value), visible(cut(as_text(value), most))
+    return Markup('<span class="chip label label-{} {}" title="{}"><bdi>{}</bdi></span>').format(
+        label_number(value), label_shape(value), plain(value), visible(cut(as_text(value), most))
     )
 
 

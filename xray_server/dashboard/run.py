@@ -84,7 +84,7 @@ async def flow(run_id: str, request: Request, service: Here, _: Annotated[Parame
         "time": waterfall(record.document, [stage.document for stage in record.stages]),
         "figure": sankey(found, counts),
         "conserved": found["conserved"],
-        "flags": flags[:20],
+        "flags": flags[:8],
         "flag_count": len(flags),
     }
     return render(request, "run_flow.html", shown)

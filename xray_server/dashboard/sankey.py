@@ -131,4 +131,4 @@ def _figure(flow: _Flow, note: str) -> Figure | None:
 
 
 def _faint(colour: str, onward: str) -> str:
-    return onward if colour == "passed" else colour
+    return onward if colour == "passed" else colour.replace("var(", "faint(")

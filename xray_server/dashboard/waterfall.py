@@ -146,6 +146,8 @@ def _lanes(
         lane.took_ms += _number(stage.get("duration_ms"))
         if stage["id"] in times:
             _draw(lane, stage, times[stage["id"]], zero, scale, failed=failed)
+    for lane in by_key.values():
+        lane.spans.sort(key=lambda span: span.failed)  # what is drawn last is seen
     return list(_in_order(children, by_key, None))
 
 

@@ -31,15 +31,20 @@ function tokens() {
       }
       return known.get(name);
     },
+    /** The same, seen through. */
+    faint(name) {
+      const [red, green, blue] = this.of(name).match(/[\d.]+/g);
+      return `rgba(${red}, ${green}, ${blue}, 0.45)`;
+    },
     done: () => probe.remove(),
   };
 }
 
-/** The value with each text var(--name) replaced by the colour that the name stands for. */
+/** The value with each text var(--name), or faint(--name), replaced by the colour that the name stands for. */
 function resolved(value, colours) {
   if (typeof value === "string") {
-    const found = /^var\((--[\w-]+)\)$/.exec(value);
-    return found ? colours.of(found[1]) : value;
+    const found = /^(var|faint)\((--[\w-]+)\)$/.exec(value);
+    return found ? colours[found[1] === "var" ? "of" : "faint"](found[2]) : value;
   }
   if (Array.isArray(value)) return value.map((each) => resolved(each, colours));
   if (value && typeof value === "object") {
