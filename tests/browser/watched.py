@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,7 +73,18 @@ class Watched:
     def ready(self) -> None:
         """Wait until the page's scripts have run, and the parts that come later are there."""
         self.page.wait_for_selector("html[data-ready]", state="attached")
-        self.page.wait_for_function("!document.querySelector('[data-loading]')")
+        self.until("!document.querySelector('[data-loading]')")
+
+    def until(self, condition: str) -> None:
+        """Wait until a condition holds; the pages' policy forbids what Playwright's own way to wait for it does.
+
+        Args:
+            condition: An expression in JavaScript.
+        """
+        deadline = time.monotonic() + TIMEOUT_MS / 1000
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < deadline, f"on {self.page.url} this does not come true: {condition}"
+            self.page.wait_for_timeout(20)
 
     def expect(self, status: int, path: str) -> None:
         """Take an error of the server for asked for.
@@ -88,7 +100,7 @@ class Watched:
         for chart in self.page.locator("[data-chart]").all():
             if chart.is_visible():
                 chart.scroll_into_view_if_needed()
-        self.page.wait_for_function(
+        self.until(
             "[...document.querySelectorAll('[data-chart]')].filter(c => c.checkVisibility())"
             ".every(c => 'drawn' in c.dataset)"
         )
