@@ -23,6 +23,8 @@ from xray_server.api import (
     query,
     runs,
     stages,
+    system,
+    trends,
     whatif,
     wire,
 )
@@ -103,8 +105,8 @@ def create_app(
     )
     app.state.service = service
     errors.install(app)
-    insight = (passports, funnels, comparisons, whatif, analyses)
-    for resource in (ingest, wire, query, runs, stages, *insight, plugins_api, health):
+    insight = (passports, funnels, comparisons, whatif, analyses, trends)
+    for resource in (ingest, wire, query, runs, stages, *insight, plugins_api, system, health):
         app.include_router(resource.router)
     dashboard.install(app)
     return app

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from xray.exceptions import PluginError, QueryError
+from xray.ids import now_ms
 from xray.metrics import Metric
 from xray.plugins import Plugins
 from xray_server.analysis.analyst import Analyst
@@ -17,6 +18,7 @@ from xray_server.api.suffixes import read_parameter
 from xray_server.daemons.daemon import Daemon
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
+from xray_server.intake import Intake
 from xray_server.query.aggregate import aggregate
 from xray_server.query.aggregate_parser import parse_aggregation
 from xray_server.query.cursor import encode_cursor
@@ -51,7 +53,10 @@ class Service:
         self.store = store
         self.plugins = plugins
         self.settings = settings
+        self.started_at = now_ms()
+        """In milliseconds since 1970."""
         self.ingest = Ingest(store, plugins)
+        self.intake = Intake()
         self.workers = Workers(settings.ingest_processes, settings.max_events_per_batch)
         self.daemons: Sequence[Daemon] = ()
         """What runs beside answering; empty until the application has started."""

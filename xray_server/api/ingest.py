@@ -56,17 +56,19 @@ async def ingest(request: Request, service: Here) -> Response:
     more than once. With ``analyze`` each run that ends in the batch is analyzed in the background.
     """
     settings = service.settings
-    body = await receive_body(
-        request, max_bytes=settings.max_body_bytes, max_decompressed_bytes=settings.max_decompressed_bytes
-    )
-    prepared = await service.workers.prepare(body.plain) if body.is_msgpack else None
-    if prepared is None:
-        batch = batch_of(await body.decoded(), settings.max_events_per_batch)
-        result = await service.ingest.accept(
-            service.project, batch.events, schema_version=batch.schema_version, analyze=batch.analyze
+    with service.intake.batch() as note:
+        body = await receive_body(
+            request, max_bytes=settings.max_body_bytes, max_decompressed_bytes=settings.max_decompressed_bytes
         )
-    else:
-        result = await service.ingest.take(service.project, prepared)
+        prepared = await service.workers.prepare(body.plain) if body.is_msgpack else None
+        if prepared is None:
+            batch = batch_of(await body.decoded(), settings.max_events_per_batch)
+            result = await service.ingest.accept(
+                service.project, batch.events, schema_version=batch.schema_version, analyze=batch.analyze
+            )
+        else:
+            result = await service.ingest.take(service.project, prepared)
+        note(result)
     for run_id in result.to_analyze:
         service.analyst.analyze_later(service.project, run_id)
     errors = [{"index": rejected.index, "error": rejected.error.as_dict()} for rejected in result.errors]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from xray_server.dashboard import assets, candidate, problems, run, runs, stage
+from xray_server.dashboard import assets, candidate, compare, problems, query, run, runs, stage, system, trends
 
-PAGES = (runs, run, candidate, stage)
+PAGES = (runs, run, candidate, stage, query, trends, compare, system)
 """The modules of pages, each with a ``router`` that is made with ``include_in_schema=False``."""
 
 

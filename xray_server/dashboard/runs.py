@@ -18,7 +18,7 @@ from xray_server.api.answers import Here, Service, iso_time
 from xray_server.api.models import RunParameters
 from xray_server.api.moments import moment_ms
 from xray_server.api.runs import run_conditions
-from xray_server.dashboard import forms
+from xray_server.dashboard import first_visit, forms
 from xray_server.dashboard.rendering import render
 from xray_server.documents import Document
 from xray_server.query.ast import Compare, In, SortKey, Test
@@ -104,6 +104,8 @@ async def runs(request: Request, service: Here) -> Response:
         "others": parameters.suffixed(),
         "follows": parameters.cursor is None and parameters.sort == "-started_at",
     }
+    if not rows and not filtered:
+        return render(request, "first_visit.html", first_visit.shown(request))
     return render(request, "runs.html", shown)
 
 

@@ -65,7 +65,7 @@ function commonLayout({ family, of }, height) {
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 48, r: 16, t: 8, b: 40 },
     xaxis: axis,
-    yaxis: axis,
+    yaxis: { ...axis },
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
     hoverlabel: {
       bgcolor: of("--raised"), bordercolor: of("--line-strong"), font: { color: of("--text") }, namelength: 60,
