@@ -47,9 +47,11 @@ def shown_runs(root):
     if not root.all("table"):
         return {}
     heads = [head.text.rstrip("▲▼") for head in root.all("table")[0].one("thead").all("th")]
+    rows = [row for row in root.all("tr") if "data-row" in row.attributes]
+    cells = [[cell for cell in row.children if not isinstance(cell, str)] for row in rows]
     return {
-        row.attributes["data-row"]: dict(zip(heads, (cell for cell in row.children if not isinstance(cell, str)), strict=True))
-        for row in root.all("tr") if "data-row" in row.attributes
+        row.attributes["data-row"]: dict(zip(heads, given, strict=True))
+        for row, given in zip(rows, cells, strict=True)
     }  # fmt: skip
 
 

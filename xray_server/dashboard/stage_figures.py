@@ -11,6 +11,7 @@ from xray_server.analysis.passport import cutoff
 from xray_server.analysis.record import RunRecord, StageRecord, is_number, went_on_after
 from xray_server.dashboard.colours import label_colour, label_pattern, verdict_colour, verdict_name
 from xray_server.dashboard.figures import Figure, chart_text
+from xray_server.dashboard.filters import visible
 from xray_server.dashboard.links import candidate_url, stage_url
 
 MAX_RANKS = 500
@@ -57,12 +58,21 @@ def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int
     return Figure(
         name=f"panel-{place}",
         title=_unescaped(words) if isinstance(words, str) and words else f"Figure {place + 1}",
-        data=traces,
-        layout=layout,
+        data=_inert(traces),
+        layout=_inert(layout),
         columns=columns,
         rows=rows,
         height=int(min(own, 1200)),
     )
+
+
+def _inert(value: Any) -> Any:
+    """The same with the control and direction marks in its texts written out."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(str(key)): _inert(each) for key, each in value.items()}
+    return [_inert(each) for each in value] if isinstance(value, list) else value
 
 
 def _short(text: str) -> str:
