@@ -137,7 +137,9 @@ async def table(service: Service, stage_id: str, parameters: TableParameters) ->
         start = (parameters.page - 1) * parameters.limit
         rows: Sequence[Document] = ordered[start : start + parameters.limit]
         pages = -(-len(ordered) // parameters.limit)
-        cursor, total, complete = None, len(ordered), everything.complete
+        cursor: str | None = None
+        total: int | None = len(ordered)
+        complete = everything.complete
     else:
         found = await service.ask({**question, "limit": parameters.limit, "cursor": parameters.cursor})
         rows, cursor, pages = found["rows"], found["cursor"], 0

@@ -2,8 +2,8 @@
 
 Colours are named here and defined in ``static/style.css``, for light and dark; a figure names them as ``var(--…)`` and
 the script that draws it looks up what they are at that moment. They differ for people with colour blindness too: those
-of verdicts are from Okabe and Ito, "Color Universal Design", 2008; those of labels are after Tol, "Colour Schemes",
-SRON/EPS/TN/09-002, 2021 ("muted", and two beside it).
+of verdicts by their lightness as well (``tests/dashboard/test_drawing.py`` measures it); those of labels are after Tol,
+"Colour Schemes", SRON/EPS/TN/09-002, 2021 ("muted", and two beside it).
 """
 
 from __future__ import annotations

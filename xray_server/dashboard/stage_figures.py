@@ -48,7 +48,8 @@ def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int
     if names and any(isinstance(name, str) and len(name) > _TICK for name in names):
         # The names stay as they are, so that two long ones do not become one bar.
         texts = [plain.text(_short(_unescaped(str(name)))) for name in names]
-        axis = layout.get("yaxis") if isinstance(layout.get("yaxis"), Mapping) else {}
+        given_axis = layout.get("yaxis")
+        axis = given_axis if isinstance(given_axis, Mapping) else {}
         layout = {
             **layout,
             "yaxis": {**axis, "tickmode": "array", "tickvals": list(range(len(names))), "ticktext": texts},

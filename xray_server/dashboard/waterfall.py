@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xray_server.documents import Document
+_Stage = Mapping[str, Any]
 
 MAX_LANES = 80
 _UNITS = 1000.0
@@ -86,7 +86,7 @@ class Waterfall:
     hidden: int
 
 
-def waterfall(run: Mapping[str, Any], stages: Sequence[Document]) -> Waterfall:
+def waterfall(run: Mapping[str, Any], stages: Sequence[_Stage]) -> Waterfall:
     """Lay out a run in time.
 
     Args:
@@ -106,7 +106,7 @@ def waterfall(run: Mapping[str, Any], stages: Sequence[Document]) -> Waterfall:
     return Waterfall(lanes[:MAX_LANES], took, gaps, idle, max(0, len(lanes) - MAX_LANES))
 
 
-def _times(ordered: Sequence[Document]) -> dict[str, tuple[float, float]]:
+def _times(ordered: Sequence[_Stage]) -> dict[str, tuple[float, float]]:
     """When each stage began and ended, in milliseconds since 1970."""
     found: dict[str, tuple[float, float]] = {}
     before: dict[Any, tuple[float, float]] = {}
@@ -124,10 +124,10 @@ def _times(ordered: Sequence[Document]) -> dict[str, tuple[float, float]]:
 
 
 def _lanes(
-    ordered: Sequence[Document], times: Mapping[str, tuple[float, float]], zero: float, scale: float
+    ordered: Sequence[_Stage], times: Mapping[str, tuple[float, float]], zero: float, scale: float
 ) -> list[Lane]:
     by_key: dict[tuple[Any, str], Lane] = {}
-    lane_of: dict[str, tuple[Any, str]] = {}
+    lane_of: dict[Any, tuple[Any, str]] = {}
     children: dict[Any, list[tuple[Any, str]]] = {}
     ids = {stage["id"] for stage in ordered}
     for stage in ordered:
@@ -157,7 +157,7 @@ def _in_order(children: Mapping[Any, list[tuple[Any, str]]], lanes: Mapping[tupl
         yield from _in_order(children, lanes, key)
 
 
-def _draw(lane: Lane, stage: Document, times: tuple[float, float], zero: float, scale: float, *, failed: bool) -> None:
+def _draw(lane: Lane, stage: _Stage, times: tuple[float, float], zero: float, scale: float, *, failed: bool) -> None:
     start = (times[0] - zero) * scale
     width = max((times[1] - times[0]) * scale, _LEAST)
     start = min(start, _UNITS - width)
@@ -176,7 +176,7 @@ def _draw(lane: Lane, stage: Document, times: tuple[float, float], zero: float, 
 
 
 def _gaps(
-    ordered: Sequence[Document], times: Mapping[str, tuple[float, float]], zero: float, took: float
+    ordered: Sequence[_Stage], times: Mapping[str, tuple[float, float]], zero: float, took: float
 ) -> tuple[list[Span], float]:
     """When none of the outermost stages was running."""
     ids = {stage["id"] for stage in ordered}
