@@ -30,6 +30,9 @@ function follow(control) {
   timer = setTimeout(ask, every);
 }
 
+/** The HTML that was put in last, by the element's id: what the server says, without what was marked here. */
+const shown = new Map();
+
 async function renew(id, address) {
   let page;
   try {
@@ -46,13 +49,26 @@ async function renew(id, address) {
     if (fresh === null && old) location.reload();
     return;
   }
+  const html = fresh.innerHTML;
+  if (html === (shown.get(id) ?? old.innerHTML)) return;
+  shown.set(id, html);
   const known = new Set([...old.querySelectorAll("[data-row]")].map((row) => row.dataset.row));
-  const chosen = new Set([...old.querySelectorAll("input:checked")].map((box) => box.value));
-  if (old.innerHTML === fresh.innerHTML) return;
   for (const row of fresh.querySelectorAll("[data-row]")) {
     if (!known.has(row.dataset.row)) row.classList.add("new");
   }
-  for (const box of fresh.querySelectorAll("input[type=checkbox]")) box.checked = chosen.has(box.value);
+  const picked = new Set([...old.querySelectorAll("input:checked")].map(named));
+  for (const box of fresh.querySelectorAll("input[type=checkbox], input[type=radio]")) {
+    box.checked = picked.has(named(box));
+  }
+  const focused = old.contains(document.activeElement) ? named(document.activeElement) : null;
+  const scrolled = [...old.querySelectorAll(".scroll")].map((box) => [box.scrollLeft, box.scrollTop]);
   old.replaceWith(document.adoptNode(fresh));
+  fresh.querySelectorAll(".scroll").forEach((box, place) => box.scrollTo(...(scrolled[place] ?? [0, 0])));
+  if (focused) [...fresh.querySelectorAll("a, button, input")].find((each) => named(each) === focused)?.focus();
   fresh.dispatchEvent(new CustomEvent("xray:content", { bubbles: true }));
+}
+
+/** What tells a control from the others, so that it can be found in the renewed list. */
+function named(control) {
+  return [control.tagName, control.name, control.value, control.getAttribute("href")].join(" ");
 }
