@@ -105,6 +105,7 @@ class Table:
         total: How many candidates are like that, where it is known.
         pages: How many numbered pages there are; 0 where pages follow each other by cursor.
         complete: Whether all candidates were looked at.
+        numeric: Which of the columns hold numbers.
     """
 
     rows: Sequence[Document]
@@ -114,6 +115,7 @@ class Table:
     total: int | None
     pages: int
     complete: bool
+    numeric: frozenset[str]
 
 
 async def table(service: Service, stage_id: str, parameters: TableParameters) -> Table:
@@ -143,7 +145,15 @@ async def table(service: Service, stage_id: str, parameters: TableParameters) ->
         total = len(rows) if cursor is None and parameters.cursor is None else None
     available = _available(rows)
     chosen = [column for column in parameters.columns if column]
-    return Table(rows, chosen or _default(available, rows), available, cursor, total, pages, complete)
+    columns = chosen or _default(available, rows)
+    numeric = frozenset(column for column in columns if _is_numeric(rows, column))
+    return Table(rows, columns, available, cursor, total, pages, complete, numeric)
+
+
+def _is_numeric(rows: Sequence[Document], column: str) -> bool:
+    values = [value_at(row, column) for row in rows]
+    given = [value for value in values if value is not None]
+    return bool(given) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
 
 
 def _question(stage_id: str, parameters: TableParameters) -> dict[str, Any]:

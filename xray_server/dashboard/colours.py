@@ -3,15 +3,15 @@
 Colours are named here and defined in ``static/style.css``, for light and dark; a figure names them as ``var(--…)`` and
 the script that draws it looks up what they are at that moment. They differ for people with colour blindness too: those
 of verdicts are from Okabe and Ito, "Color Universal Design", 2008; those of labels are after Tol, "Colour Schemes",
-SRON/EPS/TN/09-002, 2021 ("muted").
+SRON/EPS/TN/09-002, 2021 ("muted", and two beside it).
 """
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from typing import Any
 
-LABEL_COLOURS = 9
+LABEL_COLOURS = 11
 """How many colours labels have; beside a colour always stands the label itself."""
 
 _VERDICTS = frozenset({"passed", "failed", "selected"})
@@ -35,14 +35,26 @@ def status_name(status: Any) -> str:
 
 def label_number(label: Any) -> int:
     """Which of the labels' colours a label has: decided by its name alone, so that it is the same everywhere."""
-    text = "" if label is None else str(label)
-    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % LABEL_COLOURS
+    return _digest(label) % LABEL_COLOURS
 
 
 def label_shape(label: Any) -> str:
     """The class of the mark beside a label: two labels of one colour mostly have marks of different shapes."""
+    return ("square", "round", "diamond")[_shape(label)]
+
+
+def label_pattern(label: Any) -> str:
+    """The pattern of a label's bar in a figure; it goes with the shape of the mark."""
+    return ("", ".", "/")[_shape(label)]
+
+
+def _shape(label: Any) -> int:
+    return _digest(label) // LABEL_COLOURS % 3
+
+
+def _digest(label: Any) -> int:
     text = "" if label is None else str(label)
-    return ("square", "round", "diamond")[zlib.crc32(text.encode("utf-8", "surrogatepass")) // LABEL_COLOURS % 3]
+    return int.from_bytes(hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=4).digest())
 
 
 def label_colour(label: Any) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from xray_server.dashboard import assets, compare, problems, query, run, runs, stage, system, trends
+from xray_server.dashboard import assets, candidate, compare, problems, query, run, runs, stage, system, trends
 
-PAGES = (runs, run, stage, query, trends, compare, system)
+PAGES = (runs, run, candidate, stage, query, trends, compare, system)
 """The modules of pages, each with a ``router`` that is made with ``include_in_schema=False``."""
 
 

@@ -9,12 +9,14 @@ from typing import Any
 from xray import figures as plain
 from xray_server.analysis.passport import cutoff
 from xray_server.analysis.record import RunRecord, StageRecord, is_number, went_on_after
-from xray_server.dashboard.colours import label_colour, verdict_colour, verdict_name
+from xray_server.dashboard.colours import label_colour, label_pattern, verdict_colour, verdict_name
 from xray_server.dashboard.figures import Figure, chart_text
 from xray_server.dashboard.links import candidate_url, stage_url
 
 MAX_RANKS = 500
 _BINS = 40
+_TICK = 36
+"""Characters of a name beside a bar."""
 _VERDICTS = ("passed", "failed", "selected")
 
 
@@ -27,7 +29,9 @@ def panel_figures(stage: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) 
         stage: The stage's document.
         given: Figures as Plotly takes them, from a type that may be anybody's.
     """
-    return [_panel_figure(stage, figure, place) for place, figure in enumerate(given)]
+    figures = [_panel_figure(stage, figure, place) for place, figure in enumerate(given)]
+    # The page has a chart of scores of its own, with who went on.
+    return [figure for figure in figures if figure.title != "Scores"]
 
 
 def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int) -> Figure:
@@ -37,6 +41,17 @@ def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int
     height = layout.pop("height", None)
     traces = [_coloured(stage, trace) for trace in given.get("data") or () if isinstance(trace, Mapping)]
     columns, rows = _as_table(traces, layout)
+    if layout.get("annotations"):
+        layout = {**layout, "margin": {"t": 24}}
+    names = next((trace["y"] for trace in traces if _is_bars(trace)), None)
+    if names and any(isinstance(name, str) and len(name) > _TICK for name in names):
+        # The names stay as they are, so that two long ones do not become one bar.
+        texts = [plain.text(_short(_unescaped(str(name)))) for name in names]
+        axis = layout.get("yaxis") if isinstance(layout.get("yaxis"), Mapping) else {}
+        layout = {
+            **layout,
+            "yaxis": {**axis, "tickmode": "array", "tickvals": list(range(len(names))), "ticktext": texts},
+        }
     bars = max((len(trace["y"]) for trace in traces if _is_bars(trace)), default=0)
     own = height if is_number(height) else max(140, 70 + 24 * bars) if bars else 280
     return Figure(
@@ -48,6 +63,10 @@ def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int
         rows=rows,
         height=int(min(own, 1200)),
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TICK else f"{text[: _TICK - 9]}…{text[-8:]}"
 
 
 def _is_bars(trace: Mapping[str, Any]) -> bool:
@@ -69,7 +88,8 @@ def _coloured(stage: Mapping[str, Any], trace: Mapping[str, Any]) -> dict[str, A
         links = [_candidates(stage, verdict=name) if name in _VERDICTS else None for name in names]
     else:
         return dict(trace)
-    return {**trace, "marker": {"color": colours}, "customdata": links}
+    patterns = [label_pattern(labels.get(name, "")) if name in labels else "" for name in names]
+    return {**trace, "marker": {"color": colours, "pattern": {"shape": patterns}}, "customdata": links}
 
 
 def _candidates(stage: Mapping[str, Any], **filters: Any) -> str:
@@ -257,9 +277,9 @@ def rank_figure(run_id: str, rows: Sequence[Mapping[str, Any]]) -> Figure | None
             "symbol": ["triangle-up" if move > 0 else "triangle-down" if move < 0 else "circle" for move in moves],
         },
     }
-    last = max(max(row["rank"], row["rank_before"]) for row in shown)
+    lowest = shown[-1]["rank"]
     same = {
-        "type": "line", "x0": 1, "y0": 1, "x1": last, "y1": last,
+        "type": "line", "x0": 1, "y0": 1, "x1": lowest, "y1": lowest,
         "line": {"color": "var(--line-strong)", "width": 1, "dash": "dot"},
     }  # fmt: skip
     note = "Triangles that point up came up, those that point down fell; on the line nothing changed."
@@ -271,7 +291,7 @@ def rank_figure(run_id: str, rows: Sequence[Mapping[str, Any]]) -> Figure | None
         data=[trace],
         layout={
             "xaxis": {"title": {"text": "rank before"}},
-            "yaxis": {"title": {"text": "rank after"}, "autorange": "reversed"},
+            "yaxis": {"title": {"text": "rank after"}, "range": [lowest * 1.03 + 0.5, 0.5 - lowest * 0.03]},
             "shapes": [same],
             "hovermode": "closest",
         },

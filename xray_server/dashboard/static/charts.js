@@ -66,11 +66,11 @@ function commonLayout({ family, of }, height) {
     margin: { l: 48, r: 16, t: 8, b: 40 },
     xaxis: axis,
     yaxis: { ...axis },
-    legend: { orientation: "h", y: -0.2 },
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
     hoverlabel: {
       bgcolor: of("--raised"), bordercolor: of("--line-strong"), font: { color: of("--text") }, namelength: 60,
     },
-    colorway: Array.from({ length: 9 }, (_, i) => of(`--label-${i}`)),
+    colorway: ["--accent", ...Array.from({ length: 11 }, (_, i) => `--label-${i}`)].map(of),
   };
 }
 
