@@ -179,7 +179,7 @@ def test_words_are_completed_where_they_can_stand(visit: Watched):
     area.press("Control+Enter")
     page.wait_for_selector("#answers")
     visit.ready()
-    assert set(column(page, "pipeline")) == {"review_moderation"}
+    assert set(column(page, "label")) == {"review_moderation"}
 
 
 def test_format_lays_a_question_out(visit: Watched):

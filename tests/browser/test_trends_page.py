@@ -51,7 +51,11 @@ def test_a_click_on_a_point_opens_its_runs(visit: Watched, demo: Service):
     places = [place for place, value in enumerate(heat["z"][0]) if value]
     place = places[len(places) // 2]
     # The axis of time begins half a stretch before the first one.
-    page.mouse.click(box["x"] + box["width"] * (place + 0.5) / len(heat["x"]), box["y"] + box["height"] / 2)
+    at = box["x"] + box["width"] * (place + 0.5) / len(heat["x"]), box["y"] + box["height"] / 2
+    page.mouse.move(at[0] - 3, at[1])
+    page.mouse.move(*at, steps=5)
+    page.wait_for_selector("#map .hovertext", state="attached")
+    page.mouse.click(*at)
     page.wait_for_url("**/query?q=*")
     visit.ready()
     question = json.loads(parse_qs(urlsplit(page.url).query)["q"][0])
