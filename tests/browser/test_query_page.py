@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
@@ -230,6 +231,54 @@ def test_copying_puts_the_text_on_the_clipboard(visit: Watched):
     page.locator("#same ~ details").first.get_by_role("button", name="Copy").click()
     page.wait_for_selector("text=Copied")
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#as-curl").text_content()
+
+
+def test_a_question_is_kept_under_a_name(visit: Watched, demo: Service):
+    """Saved on the page it is there for everybody, with its answer; it is asked by its name, and deleted again."""
+    page = ask(visit, QUESTION)
+    page.get_by_label("Name").fill("too strict filters")
+    page.get_by_label("What it is for").fill("<b>Filters</b> that reject most")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_selector("text=Saved as")
+    with demo.client() as client:
+        kept = client.get("/v1/questions/too%20strict%20filters")
+        expected = [row["id"] for row in client.query(QUESTION)["rows"]]
+    assert kept["question"] == QUESTION
+    page.get_by_role("link", name="too strict filters").first.click()
+    page.wait_for_url("**saved=too+strict+filters")
+    visit.ready()
+    links = page.locator("#answers td:first-child a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert links == [f"/stages/{each}" for each in expected]
+    assert "<b>Filters</b>" in page.locator("section:has(#opened)").inner_text()
+    visit.check_layout()
+    visit.check_accessibility()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete it for good").click()
+    page.wait_for_url(visit.url + "/query")
+    assert page.get_by_label("Questions to start from").get_by_text("too strict filters").count() == 0
+    visit.open("/query?saved=too+strict+filters", status=404)
+
+
+def test_parameters_of_a_saved_question_are_asked_for(visit: Watched, demo: Service):
+    """Those without a default first; what is given goes into the question as a value of its type."""
+    question = {"pipeline": {"label": {"$param": "label"}}, "stage": {"$failRatio": {"$gt": {"$param": "above"}}}}
+    declared = {"label": {"type": "string"}, "above": {"type": "number", "default": 0.6}}
+    with demo.client() as client:
+        body = json.dumps({"question": question, "parameters": declared}).encode()
+        saved = urllib.request.Request(f"{demo.url}/v1/questions/strict", body, method="PUT")
+        saved.add_header("Content-Type", "application/json")
+        urllib.request.urlopen(saved).close()
+        expected = client.query({"pipeline": {"label": "review_moderation"}, "stage": {"$failRatio": {"$gt": 0.7}}})
+    page = visit.open("/query?saved=strict")
+    assert "Give the parameters" in page.locator("main").inner_text()
+    page.get_by_label("label", exact=False).first.fill("review_moderation")
+    page.get_by_label("above", exact=False).first.fill("0.7")
+    page.locator("section:has(#opened)").get_by_role("button", name="Ask").click()
+    page.wait_for_selector("#answers")
+    visit.ready()
+    assert page.locator("#answers tbody tr").count() == len(expected["rows"])
+    page = visit.open("/query?saved=strict&p.label=x&p.above=much", status=422)
+    assert "above" in page.get_by_role("alert").inner_text()
 
 
 def test_the_page_works_without_scripts(visit: Watched, demo: Service):

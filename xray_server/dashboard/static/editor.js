@@ -248,5 +248,21 @@ function prepareSaving(form) {
   });
 }
 
+/** Deleting a saved question: the first click asks, the second one does it. */
+function prepareDeleting(button) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    if (button.dataset.sure === undefined) {
+      button.dataset.sure = "";
+      button.textContent = "Delete it for good";
+      return;
+    }
+    const response = await fetch(`/v1/questions/${encodeURIComponent(button.dataset.delete)}`, { method: "DELETE" });
+    if (response.ok) location.assign("/query");
+    else button.textContent = "It could not be deleted";
+  });
+}
+
+for (const button of document.querySelectorAll("[data-delete]")) prepareDeleting(button);
 for (const form of document.querySelectorAll("[data-editor]")) new Editor(form);
 for (const form of document.querySelectorAll("[data-save]")) prepareSaving(form);
