@@ -21,6 +21,7 @@ from xray_server.api import (
     ingest,
     passports,
     query,
+    questions,
     runs,
     stages,
     system,
@@ -106,7 +107,7 @@ def create_app(
     app.state.service = service
     errors.install(app)
     insight = (passports, funnels, comparisons, whatif, analyses, trends)
-    for resource in (ingest, wire, query, runs, stages, *insight, plugins_api, system, health):
+    for resource in (ingest, wire, query, questions, runs, stages, *insight, plugins_api, system, health):
         app.include_router(resource.router)
     dashboard.install(app)
     return app

@@ -63,7 +63,7 @@ class Watched:
             status: What it is to answer; another one than 200 is asked for here, and nowhere else.
         """
         if status != 200:
-            self.expect(status, path)
+            self.expect(status, path.partition("?")[0])
         answer = self.page.goto(self.url + path)
         assert answer is not None
         assert answer.status == status, f"{path} answered {answer.status}"
@@ -91,7 +91,7 @@ class Watched:
 
         Args:
             status: The status.
-            path: The path, with its parameters.
+            path: The path; with whatever parameters.
         """
         self._asked_for.add((status, self.url + path))
 
@@ -107,13 +107,13 @@ class Watched:
 
     def check(self) -> None:
         """Nothing went wrong so far."""
-        assert self.problems == []
+        assert not self.problems, "\n".join(self.problems)
 
     # --- what a page must not do --------------------------------------------------------------------------------
 
     def _on_console(self, message: ConsoleMessage) -> None:
         # The browser says on its own that a page answered 404, also where that was asked for.
-        address = message.location.get("url", "")
+        address = message.location.get("url", "").partition("?")[0]
         if "Failed to load resource" in message.text and any(address == asked for _, asked in self._asked_for):
             return
         if message.type in ("error", "warning", "assert"):
@@ -129,7 +129,7 @@ class Watched:
             self.problems.append(f"failed request: {request.url}: {request.failure}")
 
     def _on_response(self, response: Response) -> None:
-        if response.status >= 400 and (response.status, response.url) not in self._asked_for:
+        if response.status >= 400 and (response.status, response.url.partition("?")[0]) not in self._asked_for:
             self.problems.append(f"{response.status} of {response.url}")
 
     def _on_dialog(self, dialog: Any) -> None:

@@ -25,8 +25,10 @@ from xray_server.query.cursor import encode_cursor
 from xray_server.query.explain import explain
 from xray_server.query.fields import MetricCatalog
 from xray_server.query.parser import parse
-from xray_server.query.run import Coverage, answer
+from xray_server.query.run import answer
+from xray_server.query.search import Coverage
 from xray_server.query.selection import select
+from xray_server.questions import saved as questions
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
 from xray_server.workers import Workers
@@ -131,6 +133,40 @@ class Service:
         found = await aggregate(self.store, self.project, aggregation)
         return {"rows": found.rows, "cursor": None, "coverage": found.coverage.as_dict()}
 
+    async def run_saved(
+        self, name: str, given: Mapping[str, Any], *, limit: int | None = None, explain: bool = False
+    ) -> dict[str, Any]:
+        """Answer a saved question.
+
+        Args:
+            name: Its name.
+            given: Parameter → its value.
+            limit: In place of the question's own.
+            explain: Say how it is read and run, instead of asking it.
+
+        Returns:
+            What :meth:`ask` or :meth:`aggregate` answers, and the question as it was asked under its form
+            (``question`` or ``aggregate``): with that and the cursor :meth:`ask` goes on.
+
+        Raises:
+            QueryError: There is no such question (``unknown_question``), a parameter is not as declared, or the
+                question is not of the query language any more.
+            StoreError: The data could not be read.
+        """
+        saved = await questions.find(self.store, self.project, name)
+        asked = saved.ask(given)
+        if limit is not None:
+            asked["limit"] = limit
+        if explain and saved.form == "aggregate":
+            raise QueryError("Figures are not explained.", path="explain", hint="Only questions that list are.")
+        try:
+            answered = await (
+                self.aggregate(asked) if saved.form == "aggregate" else self.ask(asked | _explain(explain))
+            )
+        except QueryError as error:
+            raise (error if limit is not None and error.path == "limit" else saved.blame(error)) from None
+        return answered | {saved.form: asked}
+
     async def listing(
         self,
         returns: str,
@@ -177,6 +213,10 @@ class Service:
                     error.path = parameter
                     break
             raise
+
+
+def _explain(wanted: bool) -> dict[str, bool]:
+    return {"explain": True} if wanted else {}
 
 
 def service_of(request: Request) -> Service:

@@ -246,6 +246,47 @@ class Groups(ListAnswer):
     rows: list[GroupModel]
 
 
+class ParameterModel(BaseModel):
+    """A parameter of a saved question."""
+
+    type: Literal["string", "number", "integer", "boolean", "time", "strings", "numbers"]
+    default: Any = Field(None, description="What it is where it is not given; without one it has to be given.")
+    description: str | None = None
+
+
+class SavedModel(BaseModel):
+    """A saved question: one that lists, or one that works out figures."""
+
+    name: str
+    description: str | None = None
+    question: dict[str, Any] | None = Field(None, description='With {"$param": name} where values are to be put.')
+    aggregate: dict[str, Any] | None = Field(None, description="Likewise.")
+    parameters: dict[str, ParameterModel]
+    created_at: str
+    updated_at: str
+
+
+class SavedList(ListAnswer):
+    """All saved questions, by name."""
+
+    rows: list[SavedModel]
+
+
+class SavedAnswer(ListAnswer):
+    """What a saved question found, and the question as it was asked."""
+
+    rows: list[dict[str, Any]]
+    explanation: ExplanationModel | None = Field(None, description="In place of rows, where it is asked for.")
+    question: dict[str, Any] | None = Field(None, description="Ask it with the cursor to go on.")
+    aggregate: dict[str, Any] | None = None
+
+
+class Deleted(BaseModel):
+    """That something is no more."""
+
+    deleted: str = Field(description="Its name.")
+
+
 class Health(BaseModel):
     """That the service lives and reads its store."""
 

@@ -21,6 +21,8 @@ from xray_server.documents import CANDIDATE_FIELDS, RUN_FIELDS, STAGE_FIELDS
 from xray_server.query.aggregate_parser import KEYS as AGGREGATE_KEYS
 from xray_server.query.operators import FIELD_OPERATORS, LOGICAL_OPERATORS
 from xray_server.query.parser import KEYS as QUESTION_KEYS
+from xray_server.questions import saved as saved_questions
+from xray_server.questions.parameters import Parameter
 
 router = APIRouter(include_in_schema=False)
 
@@ -58,15 +60,26 @@ _COMPLETED_KEYS = tuple(dict.fromkeys((*QUESTION_KEYS, *AGGREGATE_KEYS)))
 
 @router.get("/query")
 async def query(request: Request, service: Here) -> Response:
-    """The page of questions; ``q`` is the question's JSON."""
+    """The page of questions: ``q`` is one as JSON, ``saved`` the name of one with its parameters as ``p.NAME``."""
+    status = 200
+    kept: dict[str, Any] = {"opened": None, "parameters_given": {}}
+    problem = None
     given = request.query_params.get("q", "")
+    name = request.query_params.get("saved")
+    if name and not given:
+        try:
+            kept = await _saved(service, request, name)
+            given = kept.pop("text")
+        except QueryError as error:
+            status = 404 if error.code == "unknown_question" else 422
+            problem = error.as_dict()
     text = given.strip()
     shown: dict[str, Any] = {
         "text": given or _pretty(EXAMPLES[0][1]),
         "asked": bool(text),
         "examples": [(title, _pretty(example)) for title, example in EXAMPLES],
         "words": _in_script(await _words(service)),
-        "problem": None,
+        "problem": problem,
         "place": None,
         "mended": None,
         "heads": [],
@@ -75,10 +88,10 @@ async def query(request: Request, service: Here) -> Response:
         "explanation": None,
         "elsewhere": [],
         "returns": None,
-        "saved": None,
+        "saved": await saved_questions.every(service.store, service.project),
         "question_json": None,
+        **kept,
     }
-    status = 200
     if text:
         try:
             shown |= await _answered(service, request, given)
@@ -94,7 +107,7 @@ async def _answered(service: Service, request: Request, text: str) -> dict[str, 
         answer = await service.aggregate(question)
         heads, rows = groups_table(answer["rows"])
         return {
-            "answer": answer, "heads": heads, "rows": rows, "returns": "groups",
+            "answer": answer, "heads": heads, "rows": rows, "returns": "groups", "question_json": _in_script(question),
             "elsewhere": elsewhere(request, "aggregate", question),
         }  # fmt: skip
     cursor = request.query_params.get("cursor")
@@ -109,7 +122,30 @@ async def _answered(service: Service, request: Request, text: str) -> dict[str, 
         "returns": returns,
         "explanation": explained["explanation"],
         "elsewhere": elsewhere(request, "query", question),
+        "question_json": _in_script(
+            {key: value for key, value in question.items() if key not in ("cursor", "explain")}
+        ),
     }
+
+
+async def _saved(service: Service, request: Request, name: str) -> dict[str, Any]:
+    """A saved question with the parameters of the address put in, or their defaults."""
+    found = await saved_questions.find(service.store, service.project, name)
+    texts = {each: request.query_params.get(f"p.{each}", "") for each in found.parameters}
+    given = {each: _value_of(found.parameters[each], text) for each, text in texts.items() if text != ""}
+    shown = {"opened": found, "parameters_given": texts, "text": ""}
+    missing = [each for each, parameter in found.parameters.items() if parameter.default is None and each not in given]
+    return shown if missing else {**shown, "text": _pretty(found.ask(given))}
+
+
+def _value_of(parameter: Parameter, text: str) -> Any:
+    """What somebody wrote into a field for a parameter: a text as it is, anything else as JSON."""
+    if parameter.type == "string":
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # of a time that is how it is written; of the others it is refused with the parameter's name
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class _Page:
             "y": [self._name(key) for key in keys],
             "z": cells,
             "customdata": [[self._address(key, time) for time in self._times] for key in keys],
-            "colorscale": [[0, "var(--tint-passed)"], [0.5, "var(--label-4)"], [1, "var(--label-1)"]],
+            "colorscale": [[0, "var(--tint-passed)"], [1, "var(--verdict-failed)"]],
             "zmin": 0,
             "zmax": top,
             "xgap": 1,

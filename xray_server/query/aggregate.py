@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from xray.metrics import quantile
 from xray_server.documents import Document
 from xray_server.query import ast
 from xray_server.query.buckets import Bucket
-from xray_server.query.run import Coverage, Search
+from xray_server.query.search import Coverage, Search, by_id
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.stores.base import Store
 
@@ -28,8 +29,11 @@ TIME_BUDGET_S = 30.0
 MAX_GROUPS = 10_000
 
 QUANTILES = {"$p50": 0.5, "$p90": 0.9, "$p99": 0.99}
-_YIELD_EVERY = 200
-"""Stages after which others have their turn on the event loop."""
+WEIGHTED = ("$weightedCount", "$weightedSum", "$weightedAvg")
+"""Figures in which each stage counts for as many as its run stands for: one in ``sample_rate``."""
+
+_AT_ONCE = 200
+"""Stages that are counted before others have their turn on the event loop."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -40,8 +44,9 @@ class Value:
 
     Args:
         name: Its name in the answer.
-        operator: ``$count``, ``$sum``, ``$avg``, ``$min``, ``$max``, ``$p50``, ``$p90`` or ``$p99``.
-        reference: The metric or field that it is about; None for ``$count``.
+        operator: ``$count``, ``$sum``, ``$avg``, ``$min``, ``$max``, ``$p50``, ``$p90``, ``$p99``, or one of
+            :data:`WEIGHTED`.
+        reference: The metric or field that it is about; None for ``$count`` and ``$weightedCount``.
     """
 
     name: str
@@ -79,6 +84,9 @@ class _Group:
 
     whole: list[int | None]
     """For each reference the sum while all of its numbers are integers, which floats could not keep exactly."""
+
+    weights: list[array[float]]
+    """For each reference the weights of its numbers, and behind these of all stages; empty where nobody asks."""
 
     count: int = 0
 
@@ -127,29 +135,18 @@ async def aggregate(
     search = Search(store, project, question, page_budget, document_budget, time.monotonic() + time_budget_s)
     groups: dict[bytes, _Group] = {}
     matched = 0
-    async for stage in search.each_stage():
-        keys = tuple(_walk(stage, reference) for _, reference in aggregation.group_by)
-        bucket = aggregation.bucket.start_of(stage.get("started_at")) if aggregation.bucket else None
-        place = _encode((keys, bucket))
-        group = groups.get(place)
-        if group is None:
-            if len(groups) == MAX_GROUPS:
-                raise QueryError(
-                    f"There are more than {MAX_GROUPS:,} groups.",
-                    code="too_large",
-                    path="group_by" if aggregation.group_by else "bucket",
-                    hint="Ask about less, or group by less.",
-                )
-            group = groups[place] = _empty(keys, bucket, references)
-        _add(group, stage, references)
-        matched += 1
-        if matched % _YIELD_EVERY == 0:
-            await asyncio.sleep(0)
+    weigh = any(value.operator in WEIGHTED for value in aggregation.values)
+    async for stages in _some_at_once(search.each_stage()):
+        weights = await _weights(search, stages) if weigh else itertools.repeat(None)
+        for stage, weight in zip(stages, weights, strict=False):
+            _add(_group_of(groups, stage, aggregation, references), stage, references, weight)
+        matched += len(stages)
+        await asyncio.sleep(0)
     if not groups and not aggregation.group_by and aggregation.bucket is None:
         groups[b""] = _empty((), None, references)
-    rows = [_row(group, aggregation, references) for group in groups.values()]
-    ordered = _ordered(rows, aggregation)[: aggregation.limit]
-    return Aggregated(ordered, search.coverage(matched, complete=not search.spent))
+    # Ordering many numbers, and many groups, takes a while.
+    rows = await asyncio.to_thread(_rows, groups.values(), aggregation, references)
+    return Aggregated(rows, search.coverage(matched, complete=not search.spent))
 
 
 def every_stage(conditions: ast.Question) -> ast.Question:
@@ -167,8 +164,50 @@ def every_stage(conditions: ast.Question) -> ast.Question:
     )
 
 
+async def _some_at_once(stages: AsyncIterator[Document]) -> AsyncIterator[list[Document]]:
+    some: list[Document] = []
+    async for stage in stages:
+        some.append(stage)
+        if len(some) == _AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+async def _weights(search: Search, stages: Sequence[Mapping[str, Any]]) -> list[float]:
+    """How many each stage stands for: all that its run was chosen out of, or itself where that is not known."""
+    run_ids = list(dict.fromkeys(stage["run_id"] for stage in stages))
+    rates = {row.document["id"]: row.document.get("sample_rate") for row in await search.scan(by_id("runs", run_ids))}
+    found = (rates.get(stage["run_id"]) for stage in stages)
+    return [1 / rate if isinstance(rate, int | float) and 0 < rate <= 1 else 1.0 for rate in found]
+
+
+def _group_of(
+    groups: dict[bytes, _Group],
+    stage: Mapping[str, Any],
+    aggregation: Aggregation,
+    references: Sequence[ast.Reference],
+) -> _Group:
+    keys = tuple(_walk(stage, reference) for _, reference in aggregation.group_by)
+    bucket = aggregation.bucket.start_of(stage.get("started_at")) if aggregation.bucket else None
+    place = _encode((keys, bucket))
+    group = groups.get(place)
+    if group is None:
+        if len(groups) == MAX_GROUPS:
+            raise QueryError(
+                f"There are more than {MAX_GROUPS:,} groups.",
+                code="too_large",
+                path="group_by" if aggregation.group_by else "bucket",
+                hint="Ask about less, or group by less.",
+            )
+        group = groups[place] = _empty(keys, bucket, references)
+    return group
+
+
 def _empty(keys: tuple[Any, ...], bucket: str | None, references: Sequence[ast.Reference]) -> _Group:
-    return _Group(keys, bucket, [array("d") for _ in references], [0] * len(references))
+    weights = [array("d") for _ in range(len(references) + 1)]
+    return _Group(keys, bucket, [array("d") for _ in references], [0] * len(references), weights)
 
 
 def _walk(stage: Mapping[str, Any], reference: ast.Reference) -> Any:
@@ -185,16 +224,25 @@ def _walk(stage: Mapping[str, Any], reference: ast.Reference) -> Any:
     return value
 
 
-def _add(group: _Group, stage: Mapping[str, Any], references: Sequence[ast.Reference]) -> None:
+def _add(group: _Group, stage: Mapping[str, Any], references: Sequence[ast.Reference], weight: float | None) -> None:
     group.count += 1
+    if weight is not None:
+        group.weights[-1].append(weight)
     for place, reference in enumerate(references):
         number = _walk(stage, reference)
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
         group.numbers[place].append(number)
+        if weight is not None:
+            group.weights[place].append(weight)
         total = group.whole[place]
         if total is not None:
             group.whole[place] = total + number if isinstance(number, int) else None
+
+
+def _rows(groups: Iterable[_Group], aggregation: Aggregation, references: Sequence[ast.Reference]) -> list[Document]:
+    rows = [_row(group, aggregation, references) for group in groups]
+    return _ordered(rows, aggregation)[: aggregation.limit]
 
 
 def _row(group: _Group, aggregation: Aggregation, references: Sequence[ast.Reference]) -> Document:
@@ -202,10 +250,13 @@ def _row(group: _Group, aggregation: Aggregation, references: Sequence[ast.Refer
     values: Document = {}
     for value in aggregation.values:
         if value.reference is None:
-            values[value.name] = group.count
+            values[value.name] = group.count if value.operator == "$count" else _sum(group.weights[-1])
             continue
         place = references.index(value.reference)
         numbers = group.numbers[place]
+        if value.operator in WEIGHTED:
+            values[value.name] = _weighted(value.operator, numbers, group.weights[place])
+            continue
         if value.operator in QUANTILES and place not in ordered:
             ordered[place] = sorted(numbers)
         values[value.name] = _figure(value.operator, numbers, group.whole[place], ordered.get(place, []))
@@ -228,6 +279,13 @@ def _figure(operator: str, numbers: Sequence[float], whole: int | None, ordered:
     if operator == "$max":
         return max(numbers)
     return quantile(ordered, QUANTILES[operator])
+
+
+def _weighted(operator: str, numbers: Sequence[float], weights: Sequence[float]) -> float | None:
+    total = _sum([number * weight for number, weight in zip(numbers, weights, strict=True)])
+    if operator == "$weightedSum" or total is None:
+        return total
+    return total / math.fsum(weights) if numbers else None
 
 
 def _sum(numbers: Sequence[float]) -> float | None:

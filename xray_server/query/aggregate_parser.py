@@ -6,14 +6,14 @@ from typing import Any
 
 from xray.exceptions import QueryError
 from xray_server.query import ast
-from xray_server.query.aggregate import QUANTILES, Aggregation, Value, every_stage
+from xray_server.query.aggregate import QUANTILES, WEIGHTED, Aggregation, Value, every_stage
 from xray_server.query.buckets import parse_bucket
 from xray_server.query.fields import MetricCatalog, resolve
 from xray_server.query.operators import hint_for, show
 from xray_server.query.parser import known_keys, parse_conditions
 from xray_server.query.values import check_text
 
-OPERATORS = ("$count", "$sum", "$avg", "$min", "$max", *QUANTILES)
+OPERATORS = ("$count", "$sum", "$avg", "$min", "$max", *QUANTILES, *WEIGHTED)
 MAX_GROUP_FIELDS = 5
 MAX_AGGREGATE_VALUES = 50
 MAX_ROWS = 10_000
@@ -110,9 +110,9 @@ def _value(name: Any, given: Any, catalog: MetricCatalog) -> Value:
             path=inner,
             hint=hint or f"There are {', '.join(OPERATORS)}.",
         )
-    if operator == "$count":
+    if operator in ("$count", "$weightedCount"):
         if operand not in ({}, None) and operand is not True:
-            raise QueryError("'$count' counts stages.", path=inner, hint='Write {"$count": {}}.')
+            raise QueryError(f"'{operator}' counts stages.", path=inner, hint=f'Write {{"{operator}": {{}}}}.')
         return Value(name, operator)
     if not isinstance(operand, str):
         raise QueryError(f"'{operator}' takes a metric.", path=inner, hint=f'Write {{"{operator}": "$failRatio"}}.')

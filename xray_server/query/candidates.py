@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from xray_server.query.evaluate import compile_condition
 from xray_server.query.narrowing import PageFilter
 from xray_server.query.several import rows_condition
 from xray_server.query.sorting import BY_REMOVAL, REMOVED
+from xray_server.query.turns import turn
 from xray_server.stores.base import Row, Store
 
 MAX_REMOVED_COUNTED = 200
@@ -63,10 +63,9 @@ class CandidateReader:
             self.passed_over += 1
             return []
         self.opened += 1
-        # Decompressing is work on the event loop's thread: let others have it in between.
-        await asyncio.sleep(0)
-        candidates = (row | {"seq": seq} for seq, row in zip(page.seqs, page.columns().rows(), strict=True))
-        return [candidate for candidate in candidates if self._holds(candidate)]
+        async with turn():
+            candidates = (row | {"seq": seq} for seq, row in zip(page.seqs, page.columns().rows(), strict=True))
+            return [candidate for candidate in candidates if self._holds(candidate)]
 
     async def has_match(self, stage: Mapping[str, Any]) -> bool:
         """Whether a stage has a candidate that satisfies the condition; true where the question asks for none."""

@@ -169,12 +169,61 @@ def test_candidates_can_be_asked_for() -> None:
 def test_a_budget_ends_it_and_is_said() -> None:
     """The figures are then of what was read, and the coverage says that this is not all."""
     store = store_of([{"metrics": {"passed": 1}, "started_at": n} for n in range(20)])
-    with mock.patch("xray_server.query.run.MAX_BATCH", 5):
+    with mock.patch("xray_server.query.search.MAX_BATCH", 5):
         found = work_out(store, {"values": {"n": {"$count": {}}}}, document_budget=5)
         assert not found.coverage.complete
         assert 0 < found.rows[0]["values"]["n"] < 20
         assert not work_out(store, {}, time_budget_s=0).coverage.complete
         assert work_out(store, {}).coverage.complete
+
+
+def test_weighted_figures_count_a_stage_for_all_that_its_run_stands_for() -> None:
+    """A run that was kept one in four stands for four; where the rate is not known, or is none, for itself."""
+    rates: list[Any] = [0.25, 0.25, 1, None, 0.1, "odd", 0, 3]
+    runs = [
+        {"id": f"00000000-0000-7000-9000-{number:012d}", "label": "a"} | ({} if rate is None else {"sample_rate": rate})
+        for number, rate in enumerate(rates)
+    ]
+    values = [1, 2, 3, None, 5, 6, 7, 8]
+    stages = [
+        {
+            "id": f"00000000-0000-7000-8000-{number:012d}",
+            "run_id": f"00000000-0000-7000-9000-{number % 9:012d}",
+            "name": "xy"[number % 2],
+            "started_at": number,
+            "metrics": {"passed": values[number % 8]},
+        }
+        for number in range(72)
+    ]
+    store = MemoryStore(runs, stages, {})
+    weights = {run["id"]: Fraction(4 if number < 2 else 10 if number == 4 else 1) for number, run in enumerate(runs)}
+    asked = {
+        "group_by": ["name"],
+        "values": {
+            "raw": {"$count": {}},
+            "n": {"$weightedCount": {}},
+            "s": {"$weightedSum": "$passed"},
+            "a": {"$weightedAvg": "$passed"},
+            "plain": {"$sum": "$passed"},
+        },
+    }
+    with mock.patch("xray_server.query.aggregate._AT_ONCE", 5):
+        found = work_out(store, asked)
+    assert [row["group"]["name"] for row in found.rows] == ["x", "y"]
+    for row in found.rows:
+        own = [stage for stage in stages if stage["name"] == row["group"]["name"]]
+        weighed = [(weights.get(stage["run_id"], Fraction(1)), stage["metrics"]["passed"]) for stage in own]
+        numbers = [(weight, value) for weight, value in weighed if value is not None]
+        total = sum(weight * value for weight, value in numbers)
+        assert row["values"] == {
+            "raw": len(own),
+            "n": float(sum(weight for weight, _ in weighed)),
+            "s": float(total),
+            "a": pytest.approx(float(total / sum(weight for weight, _ in numbers)), rel=1e-15),
+            "plain": sum(value for _, value in numbers),
+        }
+    nothing = work_out(store, asked | {"group_by": [], "stage": {"name": "z"}}).rows
+    assert nothing[0]["values"] == {"raw": 0, "n": 0, "s": 0, "a": None, "plain": 0}
 
 
 def test_too_many_groups_are_refused() -> None:
@@ -211,6 +260,9 @@ def test_too_many_groups_are_refused() -> None:
         ({"values": {"x": {"$avg": "name"}}}, "values.x.$avg", "no number"),
         ({"values": {"x": {"$avg": 5}}}, "values.x.$avg", "takes a metric"),
         ({"values": {"x": {"$count": "name"}}}, "values.x.$count", "counts stages"),
+        ({"values": {"x": {"$weightedCount": "name"}}}, "values.x.$weightedCount", "counts stages"),
+        ({"values": {"x": {"$weightedAvg": {}}}}, "values.x.$weightedAvg", "takes a metric"),
+        ({"values": {"x": {"$weightedMax": "$passed"}}}, "values.x.$weightedMax", "'$weighted"),
         ({"group_by": ["name"], "values": {"name": {"$count": {}}}}, "values.name", "Two columns"),
         ({"sort": {"n": 1}}, "sort.n", "count"),
         ({"sort": {"count": 2}}, "sort.count", "1 (ascending)"),

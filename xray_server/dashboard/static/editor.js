@@ -14,7 +14,14 @@ export function contextAt(text, caret) {
       let end = at + 1;
       while (end < text.length && text[end] !== '"' && text[end] !== "\n") end += text[end] === "\\" ? 2 : 1;
       const isKey = top?.kind === "{" && !top.hasColon;
-      if (end >= caret) return { inWord: true, isKey, start: at + 1, end, word: text.slice(at + 1, caret), ...path() };
+      if (end >= caret) {
+        // A word that is still being written has no end of its own yet.
+        const rest = text.slice(caret).search(/["\n,:}\]]/);
+        return {
+          inWord: true, isKey, start: at + 1, end: rest < 0 ? text.length : caret + rest, word: text.slice(at + 1, caret),
+          ...path(),
+        };
+      }
       if (isKey) key = text.slice(at + 1, end);
       at = end;
     } else if (character === "{" || character === "[") {
@@ -87,7 +94,7 @@ class Editor {
     this.area.addEventListener("input", () => this.suggest(false));
     this.area.addEventListener("keydown", (event) => this.onKey(event));
     this.area.addEventListener("blur", () => this.close());
-    this.area.addEventListener("scroll", () => this.close());
+    this.area.addEventListener("scroll", () => this.list.hidden || this.place(this.area.selectionStart));
     this.list.addEventListener("mousedown", (event) => {
       event.preventDefault();
       const item = event.target.closest("li");
@@ -241,5 +248,21 @@ function prepareSaving(form) {
   });
 }
 
+/** Deleting a saved question: the first click asks, the second one does it. */
+function prepareDeleting(button) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    if (button.dataset.sure === undefined) {
+      button.dataset.sure = "";
+      button.textContent = "Delete it for good";
+      return;
+    }
+    const response = await fetch(`/v1/questions/${encodeURIComponent(button.dataset.delete)}`, { method: "DELETE" });
+    if (response.ok) location.assign("/query");
+    else button.textContent = "It could not be deleted";
+  });
+}
+
+for (const button of document.querySelectorAll("[data-delete]")) prepareDeleting(button);
 for (const form of document.querySelectorAll("[data-editor]")) new Editor(form);
 for (const form of document.querySelectorAll("[data-save]")) prepareSaving(form);

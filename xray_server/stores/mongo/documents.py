@@ -224,6 +224,28 @@ class BucketState(Document):
         )
 
 
+class NamedKey(BaseModel):
+    """The ``_id`` of a named document."""
+
+    p: str = Field(description="The project.")
+    k: str = Field(description="What it is.")
+    n: str = Field(description="Its name.")
+
+
+class Named(Document):
+    """What people saved under a name."""
+
+    id: NamedKey  # type: ignore[assignment]  # as above
+    document: Packed
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+    class Settings:
+        """Where named documents lie."""
+
+        name = "named"
+
+
 class StoreForm(Document):
     """The one document that says in which form this database is."""
 
@@ -236,7 +258,7 @@ class StoreForm(Document):
         name = "form"
 
 
-DECLARED: tuple[type[Document], ...] = (Run, Stage, Page, Declaration, BucketState, StoreForm)
+DECLARED: tuple[type[Document], ...] = (Run, Stage, Page, Declaration, BucketState, Named, StoreForm)
 
 
 def collection_of(model: type[Document]) -> str:
