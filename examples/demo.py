@@ -30,7 +30,7 @@ import xray
 from xray.client import Client
 from xray.exceptions import ClientError
 
-from . import competitors, films, flights
+from . import competitors, films, flights, history
 from .data import DataNotInstalledError
 from .service import Question, Row, ServiceFailedError, ask, running_service
 from .walkthrough import NotSupportedError, Step, Walkthrough
@@ -74,12 +74,17 @@ def run_demo(
     """
     try:
         with _sigterm_unwinds(), _folder(data_dir, keep) as folder:
-            results = demonstrate(folder, port, _quiet if as_json else console.print)
+            results = demonstrate(folder, port, _quiet if as_json else console.print, with_past=keep)
             if as_json:
                 console.print_json(data=results)
             elif keep:
-                console.print(f"\nThe recorded data stays in {folder}. Look at it with:", highlight=False)
-                console.print(f"  xray serve --store sqlite:///{folder / 'xray.db'}", highlight=False, soft_wrap=True)
+                console.print(
+                    f"\nThe recorded data stays in {folder}. Look at it in the browser with:", highlight=False
+                )
+                command = f"  xray serve --store sqlite:///{folder / 'xray.db'} --open"
+                console.print(command, highlight=False, soft_wrap=True)
+            else:
+                console.print("To look at all of it in the browser, keep it: xray demo --keep", highlight=False)
         return 0
     except KeyboardInterrupt:
         return 130
@@ -88,13 +93,16 @@ def run_demo(
         return 1
 
 
-def demonstrate(folder: Path, port: int = 0, say: Callable[..., None] = print) -> dict[str, Any]:
+def demonstrate(
+    folder: Path, port: int = 0, say: Callable[..., None] = print, *, with_past: bool = False
+) -> dict[str, Any]:
     """Do all that the demo does, in this folder.
 
     Args:
         folder: Takes the store's file.
         port: The service's port, or 0 for one that is free.
         say: Prints text and rich tables.
+        with_past: Whether to record three weeks of another pipeline too, for the dashboard's trends.
 
     Returns:
         The results: ``runs``, ``stages``, ``high_rejection``, ``walkthrough`` and ``seconds``.
@@ -111,6 +119,9 @@ def demonstrate(folder: Path, port: int = 0, say: Callable[..., None] = print) -
         say(f"  [cyan]{escape(json.dumps(HIGH_REJECTION))}[/]\n", highlight=False, soft_wrap=True)
         say(_rejection_table(high_rejection))
         walkthrough = _walk_through(client, say)
+        if with_past:
+            for run in history.runs():
+                client.send(run)
     seconds = time.monotonic() - begun
     say(f"\nDone in {seconds:.1f} s; the service is stopped.")
     return {

@@ -102,6 +102,10 @@ class Client(InsightCalls, SavedQuestionCalls):
         """Whether the service lives, its version and its store."""
         return self.get("/health")
 
+    def system(self) -> Json:
+        """What the service holds, takes in, refuses and keeps; its plugins, settings and background tasks."""
+        return self.get("/v1/system")
+
     def plugins(self) -> Json:
         """The service's plugins: what they bring, what could not be loaded, what became of their calls."""
         return self.get("/v1/plugins")

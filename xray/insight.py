@@ -194,6 +194,22 @@ class LostView(Insight):
         return f"{self['candidate_id']} was lost {lost:,} times in {self['sightings']:,} sightings"
 
 
+class TrendsView(Insight):
+    """How figures moved over time."""
+
+    columns = (
+        "from", "label", "name", "type", "version", "stages", "failures", "in", "out", "fail_ratio", "labels",
+        "duration_ms", "score",
+    )  # fmt: skip
+
+    @property
+    def headline(self) -> str:
+        """How much there is."""
+        times = len({row["from"] for row in self.rows})
+        stages = sum(row["stages"] for row in self.rows)
+        return f"{stages:,} stages in {times:,} stretches of {self['bucket']}"
+
+
 class InsightCalls:
     """The analyses, as methods of the client."""
 
@@ -258,6 +274,16 @@ class InsightCalls:
             filters: ``since`` and ``until`` (``7d``, or ISO 8601), ``bucket`` (``1d``), ``version``.
         """
         return PipelineFunnelView(self.get(f"/v1/pipelines/{_part(label)}/funnel", filters))
+
+    def trends(self, label: str | None = None, **filters: Any) -> TrendsView:
+        """Show how fail ratio, reason labels, scores, durations and volume moved, per pipeline, stage and version.
+
+        Args:
+            label: Only this pipeline.
+            filters: ``name``, ``type`` and ``version`` of what to look at; ``since`` (``30d``) and ``until``;
+                ``bucket`` (``1d``); ``by`` (``label,name,type``); ``metrics`` and ``labels``.
+        """
+        return TrendsView(self.get("/v1/trends", {"label": label, **filters}))
 
     def diff(self, run: str, other: str) -> DiffView:
         """Show where two runs part.

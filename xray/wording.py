@@ -30,6 +30,8 @@ def duration(duration_ms: float | None) -> str:
     """A duration in the unit that suits it."""
     if duration_ms is None:
         return ""
+    if duration_ms < 0:
+        return f"-{duration(-duration_ms)}"
     if duration_ms < 1:
         return f"{duration_ms * 1000:.0f} µs"
     if duration_ms < 1000:

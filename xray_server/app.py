@@ -26,7 +26,9 @@ from xray_server.api import (
     runs,
     stages,
     steps,
+    system,
     telemetry,
+    trends,
     whatif,
     wire,
 )
@@ -37,6 +39,7 @@ from xray_server.daemons.daemon import Daemon, running
 from xray_server.daemons.indexer import Indexer
 from xray_server.daemons.refresher import Refresher
 from xray_server.daemons.retention import Retention, policy_of
+from xray_server.dashboard import router as dashboard
 from xray_server.exporting import Exporting
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
@@ -108,9 +111,11 @@ def create_app(
     app.state.service = service
     app.add_middleware(Timing, telemetry=service.telemetry)
     errors.install(app)
-    insight = (passports, funnels, comparisons, whatif, analyses)
-    for resource in (ingest, steps, wire, query, questions, runs, stages, *insight, plugins_api, health, telemetry):
+    insight = (passports, funnels, comparisons, whatif, analyses, trends)
+    asked = (query, questions, runs, stages, *insight)
+    for resource in (ingest, steps, wire, *asked, plugins_api, system, health, telemetry):
         app.include_router(resource.router)
+    dashboard.install(app)
     return app
 
 

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import time
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from xray_server.stores.opening import open_store
 from xray_server.workers import default_processes
 
 
-def serve(**given: Any) -> int:
+def serve(*, open_browser: bool = False, **given: Any) -> int:
     """Run the service until it is told to stop (SIGINT, SIGTERM).
 
     Args:
+        open_browser: Whether to open the dashboard in the user's browser once the service listens.
         given: Settings by name (see :class:`ServerSettings`), over those of the environment; None is not given.
 
     Returns:
@@ -53,7 +55,8 @@ def serve(**given: Any) -> int:
     location = used_store.describe()["location"]
     location = location if "://" in location else Path(location).absolute()
     announcement = f"X-Ray listens on {address}\nData lies in {location}\nKeeps {policy}"
-    server = _Server(config, announcement, app.state.service, settings.drain_s)
+    page = _reachable(settings.host, listener.getsockname()[1]) if open_browser else None
+    server = _Server(config, announcement, app.state.service, settings.drain_s, page)
     # What is there by now stays; and batches are many small objects without cycles, not worth a look each time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -70,19 +73,36 @@ async def _try(store: Store, settings: ServerSettings) -> Policy:
         await store.close()
 
 
-class _Server(uvicorn.Server):
-    """A server that says where it listens once it does, and that it is about to end before it does."""
+def _reachable(host: str, port: int) -> str:
+    """The address for a browser on this machine: one that means every interface is none that it can open."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - it binds nothing
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
-    def __init__(self, config: uvicorn.Config, announcement: str, service: Service, drain_s: float) -> None:
+
+def _open(page: str) -> None:
+    """Open a page in the user's browser; where there is none, say so, and go on serving."""
+    if not webbrowser.open(page):
+        print(f"No browser could be opened; look at {page}", flush=True)
+
+
+class _Server(uvicorn.Server):
+    """A server that says where it listens once it does, opens a page there where one is given, and says its end."""
+
+    def __init__(
+        self, config: uvicorn.Config, announcement: str, service: Service, drain_s: float, page: str | None
+    ) -> None:
         super().__init__(config)
         self._announcement = announcement
         self._service = service
         self._drain_s = drain_s
+        self._page = page
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             print(self._announcement, flush=True)
+            if self._page is not None:
+                await asyncio.to_thread(_open, self._page)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.is_draining = True

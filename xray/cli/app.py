@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from xray.cli import alerts as alert_commands
-from xray.cli import insight, upkeep
+from xray.cli import insight, overview, upkeep
 from xray.cli import plugins as plugin_commands
 from xray.cli import questions as question_commands
 from xray.cli import show as views
@@ -53,6 +53,7 @@ err = Console(stderr=True, highlight=False)
 
 upkeep.install(app)
 insight.install(app)
+overview.install(app)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -124,6 +125,7 @@ def serve(
         str | None,
         typer.Option(help="What the data may take: 20GB, or unlimited.", show_default="half of the disk that is free"),
     ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the dashboard in the browser.")] = False,
 ) -> int:
     """Run the service; with no options on the embedded store, in one file below the current folder."""
     try:
@@ -133,8 +135,9 @@ def serve(
             f"The service needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
         ) from None
     return start(
-        host=host, port=port, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk
-    )
+        host=host, port=port, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk,
+        open_browser=open_browser,
+    )  # fmt: skip
 
 
 @app.command()

@@ -43,6 +43,11 @@ class Analyst:
         self._one_at_a_time = asyncio.Lock()
         self._last_ms = 0
 
+    @property
+    def model_name(self) -> str | None:
+        """The model that is asked, or None where none is set up."""
+        return None if self._model is None else self._model.settings.model
+
     async def store(self, project: str, run_id: str, found: Mapping[str, Any]) -> dict[str, Any]:
         """Store the outcome of an analysis.
 

@@ -41,8 +41,8 @@ def funnel(run: RunRecord) -> dict[str, Any]:
     """
     rows = {stage.id: counts(stage) for stage in run.stages}
     for _, group in run.groups():
-        for place, stage in enumerate(group):
-            rows[stage.id]["flags"] += _between(stage, group[:place], group[place + 1 :])
+        for stage, flags in zip(group, _between(group), strict=True):
+            rows[stage.id]["flags"] += flags
     ordered = [rows[stage.id] for stage in run.stages]
     decided = [row for row in ordered if row["in"] is not None]
     flagged = any(flag["flag"] in _BREAKS for row in ordered for flag in row["flags"])
@@ -125,30 +125,42 @@ def _own_flags(stage: StageRecord, row: Mapping[str, Any]) -> list[dict[str, Any
     return flags
 
 
-def _between(stage: StageRecord, earlier: Sequence[StageRecord], later: Sequence[StageRecord]) -> list[dict[str, Any]]:
-    """What was lost or came up between a stage and its siblings."""
-    flags: list[dict[str, Any]] = []
-    if stage.rows and stage.has_all and all(other.has_all for other in (*earlier, *later)):
-        ids = set(stage.places)
-        if any(ids & set(other.places) for other in later):
-            seen_later = set().union(*(other.places for other in later))
-            silent = sorted(stage.survivors - seen_later)
-            if silent:
-                flags.append(_flag("silent_drop", len(silent), silent))
-        if is_number(stage.metrics.get("input_count")) and any(ids & set(other.places) for other in earlier):
-            offered = set().union(*(other.survivors for other in earlier))
-            new = sorted({row["candidate_id"] for row in stage.rows if not _was_added(row, stage)} - offered)
-            if new:
-                flags.append(_flag("appeared", len(new), new))
-        return flags
-    following = later[0] if later else None
-    if following is None:
-        return flags
+def _between(group: Sequence[StageRecord]) -> list[list[dict[str, Any]]]:
+    """What was lost or came up between each of some siblings and the others, in their order."""
+    found: list[list[dict[str, Any]]] = [[] for _ in group]
+    all_there = all(stage.has_all for stage in group)
+    seen_later: set[str] = set()
+    for place in range(len(group) - 1, -1, -1):
+        stage = group[place]
+        if stage.rows and all_there:
+            if not seen_later.isdisjoint(stage.places):
+                silent = sorted(stage.survivors - seen_later)
+                if silent:
+                    found[place].append(_flag("silent_drop", len(silent), silent))
+        elif place + 1 < len(group):
+            found[place] += _by_counts(stage, group[place + 1])
+        seen_later.update(stage.places)
+    if all_there:
+        seen_earlier: set[str] = set()
+        offered: set[str] = set()
+        for place, stage in enumerate(group):
+            counted = is_number(stage.metrics.get("input_count"))
+            if counted and not seen_earlier.isdisjoint(stage.places):
+                new = sorted({row["candidate_id"] for row in stage.rows if not _was_added(row, stage)} - offered)
+                if new:
+                    found[place].append(_flag("appeared", len(new), new))
+            seen_earlier.update(stage.places)
+            offered |= stage.survivors
+    return found
+
+
+def _by_counts(stage: StageRecord, following: StageRecord) -> list[dict[str, Any]]:
+    """The same by how many went out of a stage and came into the next one."""
     gone, came = stage.metrics.get("output_count"), following.metrics.get("input_count")
-    if is_number(gone) and is_number(came) and came != gone:
-        name = "silent_drop" if came < gone else "appeared"
-        flags.append({**_flag(name, abs(gone - came), ()), "by": "counts", "between": [stage.path, following.path]})
-    return flags
+    if not is_number(gone) or not is_number(came) or came == gone:
+        return []
+    name = "silent_drop" if came < gone else "appeared"
+    return [{**_flag(name, abs(gone - came), ()), "by": "counts", "between": [stage.path, following.path]}]
 
 
 def _flag(name: str, count: float, ids: Iterable[str]) -> dict[str, Any]:

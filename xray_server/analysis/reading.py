@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class Reader:
             records.append(record)
         return RunRecord(documents[0], records)
 
-    async def stage(self, document: Document, at_most: int = MAX_CANDIDATES) -> StageRecord:
+    async def stage(self, document: Mapping[str, Any], at_most: int = MAX_CANDIDATES) -> StageRecord:
         """A stage with its candidates.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["insight"], responses={404: {"model": ErrorAnswer}, 422
 @router.get("/v1/runs/{run_id}/analysis", response_model=Analysis)
 async def analysis(run_id: str, parameters: Annotated[AnalysisParameters, Query()], service: Here) -> Response:
     """Compare each stage of a run with its own history, and rank the suspects with the evidence."""
-    return json_response(with_times(await _analyzed(service, run_id, parameters)))
+    return json_response(with_times(await analyzed(service, run_id, parameters)))
 
 
 @router.post("/v1/runs/{run_id}/analysis", response_model=Analysis)
@@ -30,13 +30,24 @@ async def analyze_and_store(run_id: str, parameters: Annotated[StoreParameters, 
 
     Where a model is set up it is asked in the background; its answer takes the place of this one when it is there.
     """
-    answer = await _analyzed(service, run_id, parameters)
+    answer = await analyzed(service, run_id, parameters)
     answer["stored"] = await service.analyst.store(service.project, run_id, answer)
     answer["asked_model"] = service.analyst.ask_later(service.project, run_id) if parameters.ask_model else "not asked"
     return json_response(with_times(answer))
 
 
-async def _analyzed(service: Service, run_id: str, parameters: AnalysisParameters) -> dict[str, object]:
+async def analyzed(service: Service, run_id: str, parameters: AnalysisParameters) -> dict[str, Any]:
+    """What the statistics say of a run, and as ``stored`` what was found earlier.
+
+    Args:
+        service: The service.
+        run_id: The run's id.
+        parameters: What to compare it with.
+
+    Raises:
+        ApiError: There is no such run.
+        StoreError: The data could not be read.
+    """
     reader = Reader(service.store, service.project)
     run = await reader.run(run_id)
     past = await reader.history_of(run.document, limit=parameters.history, version=parameters.version)

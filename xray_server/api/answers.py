@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from xray.exceptions import PluginError, QueryError
+from xray.ids import now_ms
 from xray.metrics import Metric
 from xray.plugins import Plugins
 from xray_server.admission import Admission
@@ -18,6 +19,7 @@ from xray_server.api.suffixes import read_parameter
 from xray_server.daemons.daemon import Daemon
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
+from xray_server.intake import Intake
 from xray_server.prepare import Prepared
 from xray_server.query.aggregate import aggregate
 from xray_server.query.aggregate_parser import parse_aggregation
@@ -59,7 +61,10 @@ class Service:
         self.store = store
         self.plugins = plugins
         self.settings = settings
+        self.started_at = now_ms()
+        """In milliseconds since 1970."""
         self.ingest = Ingest(store, plugins)
+        self.intake = Intake()
         self.workers = Workers(settings.ingest_processes, settings.max_events_per_batch)
         self.admission = Admission(settings.max_pending_bytes, code="busy", what="bodies")
         self.queue = WriteQueue(self.store_batch, settings.max_enqueued_bytes)
@@ -196,6 +201,7 @@ class Service:
         limit: int,
         cursor: str | None,
         suffixed: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Answer a list, which is a question in simpler clothes.
 
@@ -206,6 +212,7 @@ class Service:
             limit: How many rows at most.
             cursor: Where the page before stopped.
             suffixed: Parameters that name any field or metric, and an operator: ``fail_ratio__gt``.
+            more: Keys of the question over those that the list makes: ``{"sort": {"duration_ms": -1}}``.
 
         Raises:
             QueryError: A value is none that the parameter can have; ``path`` names the parameter.
@@ -224,6 +231,7 @@ class Service:
             part, name, operator, value = read_parameter(returns, parameter, text, catalog)
             question.setdefault(part, {}).setdefault(name, {})[operator] = value
             parameters[f"{part}.{name}.{operator}"] = parameter
+        question |= more or {}
         try:
             return await self.ask(question)
         except QueryError as error:

@@ -38,8 +38,23 @@ _KEYS = ("by", "values", "label", "a", "b", "level")
 @router.get("/v1/diff/{run_id}/{other_id}", response_model=RunDiff, responses={404: {"model": ErrorAnswer}})
 async def run_diff(run_id: str, other_id: str, _: Annotated[Parameters, Query()], service: Here) -> Response:
     """Show where two runs part: stages, verdicts, order, metrics and input."""
+    return json_response(await diff_answer(service, run_id, other_id))
+
+
+async def diff_answer(service: Service, run_id: str, other_id: str) -> dict[str, Any]:
+    """Where two runs part, ready to be sent.
+
+    Args:
+        service: The service.
+        run_id: The one run.
+        other_id: The other.
+
+    Raises:
+        ApiError: There is no such run.
+        StoreError: The data could not be read.
+    """
     reader = Reader(service.store, service.project)
-    return json_response(with_times(diff(await reader.run(run_id), await reader.run(other_id))))
+    return with_times(diff(await reader.run(run_id), await reader.run(other_id)))
 
 
 @router.post("/v1/compare", response_model=Comparison, openapi_extra=_BODY)
@@ -47,6 +62,21 @@ async def cohort_compare(request: Request, service: Here) -> Response:
     """Say which metrics and which shares of reason labels moved between two groups of runs, and whether by chance."""
     limit = service.settings.max_question_bytes
     body = await read_body(request, max_bytes=limit, max_decompressed_bytes=limit)
+    return json_response(await compare_answer(service, body))
+
+
+async def compare_answer(service: Service, body: Any) -> dict[str, Any]:
+    """What moved between two groups of runs, ready to be sent.
+
+    Args:
+        service: The service.
+        body: What ``POST /v1/compare`` takes, decoded.
+
+    Raises:
+        SchemaError: It is not of that form.
+        QueryError: A filter is not of the query language.
+        StoreError: The data could not be read.
+    """
     level, filters = await _groups(body, service)
     reader = Reader(service.store, service.project)
     groups, complete = [], True
@@ -54,8 +84,7 @@ async def cohort_compare(request: Request, service: Here) -> Response:
         ids, is_all = await _run_ids(service, condition, name)
         complete &= is_all
         groups.append([stage for stages in (await reader.stages_of(ids)).values() for stage in stages])
-    answer = compare(*groups, level=level) | {"groups": list(filters.values()), "complete": complete}
-    return json_response(answer)
+    return compare(*groups, level=level) | {"groups": list(filters.values()), "complete": complete}
 
 
 async def _groups(body: Any, service: Service) -> tuple[float, dict[str, Any]]:

@@ -69,7 +69,7 @@ async def ingest(request: Request, parameters: Annotated[IngestParameters, Query
     more than once. With ``analyze`` each run that ends in the batch is analyzed in the background.
     """
     is_enqueued = parameters.ack == "enqueued"
-    with service.admission.hold() as hold:
+    with service.intake.batch() as note, service.admission.hold() as hold:
         with service.telemetry.step("receive"):
             body = await receive_body(
                 request,
@@ -84,6 +84,7 @@ async def ingest(request: Request, parameters: Annotated[IngestParameters, Query
             service.queue.put(prepared, len(body.plain))
         else:
             await service.store_batch(prepared)
+        note(prepared.result)
     service.telemetry.took(prepared, parameters.ack)
     errors = [{"index": rejected.index, "error": rejected.error.as_dict()} for rejected in prepared.result.errors]
     answer: dict[str, Any] = {"accepted": prepared.result.accepted, "errors": errors}

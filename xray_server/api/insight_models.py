@@ -105,6 +105,18 @@ class LostAnswer(_Open):
     coverage: LostCoverage
 
 
+class Trends(_Open):
+    """How figures moved over time."""
+
+    bucket: str = Field(description="How long one stretch of time is.")
+    by: list[str] = Field(description="What the rows of a stretch are told apart by.")
+    since: str
+    until: str
+    rows: list[dict[str, Any]] = Field(description="One for each stretch of time and group that has stages.")
+    metrics: list[str] = Field(description="The metrics that rows could have figures of.")
+    complete: bool = Field(description="False where there were so many rows that the earliest were left out.")
+
+
 # --- parameters -------------------------------------------------------------------------------------------------
 
 
@@ -147,3 +159,20 @@ class LostParameters(Parameters):
     until: str | None = Field(None, description="Runs that started before.")
     label: str | None = Field(None, description="Only this pipeline.")
     limit: int = Field(1000, ge=1, le=10_000, description="How many stages that saw it at most, the latest first.")
+
+
+class TrendParameters(Parameters):
+    """Which trends."""
+
+    label: str | None = Field(None, description="Only this pipeline.")
+    name: str | None = Field(None, description="Only stages of this name.")
+    type: str | None = Field(None, description="Only stages of this type.")
+    version: str | None = Field(None, description="Only this version of the pipeline.")
+    since: str = Field("30d", description="From then on: 7d, 12h, or ISO 8601 with a zone.")
+    until: str | None = Field(None, description="Up to then; the hour that it lies in is whole.")
+    bucket: str | None = Field(
+        None, description="How long one stretch of time is, in whole hours: 1h, 6h, 7d; by default what suits the span."
+    )
+    by: str = Field("label,name,type", description="What rows are told apart by, of label, name, type and version.")
+    metrics: str | None = Field(None, description="Metrics that rows have the figures of besides: fail_ratio,score.max")
+    labels: int = Field(10, ge=0, le=100, description="How many reason labels of each group are told apart.")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
 from xray_server.analysis.lost import lost
 from xray_server.analysis.passport import passport
 from xray_server.analysis.reading import Reader
-from xray_server.api.answers import Here, iso_time
+from xray_server.api.answers import Here, Service, iso_time
 from xray_server.api.insight_models import LostAnswer, LostParameters, Passport
 from xray_server.api.models import ErrorAnswer, Parameters
 from xray_server.api.moments import moment_ms
@@ -33,6 +33,21 @@ async def why(run_id: str, candidate_id: str, _: Annotated[Parameters, Query()],
 @router.get("/v1/lost/{candidate_id:path}", response_model=LostAnswer)
 async def lost_where(candidate_id: str, parameters: Annotated[LostParameters, Query()], service: Here) -> Response:
     """Say across runs and pipelines which stages dropped a candidate, how often, and for what reasons."""
+    return json_response(await lost_answer(service, candidate_id, parameters))
+
+
+async def lost_answer(service: Service, candidate_id: str, parameters: LostParameters) -> dict[str, Any]:
+    """Which stages dropped a candidate.
+
+    Args:
+        service: The service.
+        candidate_id: The candidate's id.
+        parameters: Where to look.
+
+    Raises:
+        SchemaError: A time is none.
+        StoreError: The data could not be read.
+    """
     since, until = moment_ms(parameters.since, "since"), moment_ms(parameters.until, "until")
     reader = Reader(service.store, service.project)
     label = parameters.label
@@ -43,5 +58,4 @@ async def lost_where(candidate_id: str, parameters: Annotated[LostParameters, Qu
         row |= {name: iso_time(row[name]) for name in ("first_at", "last_at")}
     answer = {"candidate_id": candidate_id, "rows": rows, "complete": found.complete}
     answer |= {"sightings": len(found.rows)}
-    answer["coverage"] = {"stages_looked_at": looked_at, "without_all_candidates": without_all}
-    return json_response(answer)
+    return answer | {"coverage": {"stages_looked_at": looked_at, "without_all_candidates": without_all}}

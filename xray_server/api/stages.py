@@ -20,7 +20,7 @@ from xray_server.api.models import (
     Stages,
 )
 from xray_server.errors import json_response, not_found
-from xray_server.panels import panel_of
+from xray_server.panels import Panel, panel_of
 
 router = APIRouter(tags=["stages"], responses={422: {"model": ErrorAnswer}})
 
@@ -68,20 +68,35 @@ async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Q
 async def panel(stage_id: str, _: Annotated[Parameters, Query()], service: Here) -> Response:
     """Show a stage's figures, as its type draws them: dicts for Plotly, without colours and sizes."""
     found = await find_stage(service, stage_id)
-    declarations = await service.declarations()
-    made = await asyncio.to_thread(panel_of, found, service.plugins, declarations)
+    made = await panel_of_stage(service, found)
     answer = {"stage_id": stage_id, "type": found.get("type"), "figures": made.figures, "problem": made.problem}
     return json_response(answer)
 
 
-async def find_stage(service: Service, stage_id: str) -> Any:
-    """One stage as it is shown.
+async def panel_of_stage(service: Service, stage: dict[str, Any]) -> Panel:
+    """The figures of a stage; a plugin's code runs beside the event loop.
+
+    Args:
+        service: The service.
+        stage: The stage's document.
+    """
+    return await asyncio.to_thread(panel_of, stage, service.plugins, await service.declarations())
+
+
+async def find_stage(service: Service, stage_id: str) -> dict[str, Any]:
+    """One stage.
+
+    Args:
+        service: The service.
+        stage_id: The stage's id.
 
     Raises:
-        ApiError: There is none of that id (404).
+        ApiError: There is no such stage.
+        StoreError: The data could not be read.
     """
     if is_id(stage_id):
-        found = (await service.ask({"stage": {"id": stage_id}, "limit": 1}))["rows"]
-        if found:
-            return found[0]
+        rows = (await service.ask({"stage": {"id": stage_id}, "limit": 1}))["rows"]
+        if rows:
+            found: dict[str, Any] = rows[0]
+            return found
     raise not_found(f"There is no stage '{stage_id:.100}'.")

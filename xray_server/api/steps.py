@@ -148,7 +148,7 @@ async def _take(
     request: Request, service: Service, events_of: Callable[[dict[str, Any]], Any], status: int = 200
 ) -> Response:
     """Read a body, make events of it, and store them."""
-    with service.admission.hold() as hold:
+    with service.intake.batch() as note, service.admission.hold() as hold:
         received = await receive_body(
             request,
             max_bytes=service.settings.max_body_bytes,
@@ -163,6 +163,7 @@ async def _take(
         if prepared.result.errors:
             raise _of_body(prepared.result.errors[0].error, is_run=events[0]["type"] == "run.start")
         await service.store_batch(prepared)
+        note(prepared.result)
     service.telemetry.received(received.received_bytes, len(received.plain))
     service.telemetry.took(prepared, "stored")
     run_id = events[0]["run"]["id"]

@@ -131,7 +131,7 @@ class Retention(Daemon):
     def __init__(self, store: Store, policy: Policy, *, target: float = TARGET) -> None:
         super().__init__()
         self._store = store
-        self._policy = policy
+        self.policy = policy
         self._target = target
         self.removed = Removed()
         """All that was removed so far."""
@@ -156,7 +156,7 @@ class Retention(Daemon):
         """How it is doing, and what it has removed."""
         return {
             **super().state(),
-            "policy": str(self._policy),
+            "policy": str(self.policy),
             "runs_removed": self.removed.runs,
             "candidates_removed": self.removed.candidates,
             "is_over": self.is_over,
@@ -169,11 +169,11 @@ class Retention(Daemon):
         usage = await self._store.usage()
         total = Removed()
         for project in await self._store.projects():
-            if self._policy.keep_candidates_ms is not None:
-                before = now_ms() - self._policy.keep_candidates_ms
+            if self.policy.keep_candidates_ms is not None:
+                before = now_ms() - self.policy.keep_candidates_ms
                 total += await self._remove_all(self._store.remove_candidates, project, before, lambda r: r.pages)
-            if self._policy.keep_runs_ms is not None:
-                before = now_ms() - self._policy.keep_runs_ms
+            if self.policy.keep_runs_ms is not None:
+                before = now_ms() - self.policy.keep_runs_ms
                 total += await self._remove_all(self._store.remove_runs, project, before, lambda r: r.runs)
         if total.pages > RECLAIM_FROM * usage.page_count or total.runs > RECLAIM_FROM * usage.run_count:
             await self._store.reclaim()
@@ -203,11 +203,11 @@ class Retention(Daemon):
         Returns:
             How many seconds may pass before the next look, by the pace at which the data grows.
         """
-        if self._policy.max_disk_bytes is None:
+        if self.policy.max_disk_bytes is None:
             return MAX_PAUSE_S
         usage = await self._store.usage()
         self._note_growth(usage.size_bytes)
-        target = int(self._policy.max_disk_bytes * self._target)
+        target = int(self.policy.max_disk_bytes * self._target)
         size = usage.size_bytes
         page_bytes = max(size / max(usage.page_count, 1), 1)
         took_s = MIN_PAUSE_S
@@ -222,9 +222,9 @@ class Retention(Daemon):
             before, size = size, (await self._store.usage()).size_bytes
             self._batch = min(self._batch * 2, MAX_BATCH) if size >= before else max(self._batch * 7 // 8, FIRST_BATCH)
             took_s = time.monotonic() - began
-            if size <= self._policy.max_disk_bytes:
+            if size <= self.policy.max_disk_bytes:
                 await asyncio.sleep(took_s / 4)
-        self.is_over = size > self._policy.max_disk_bytes
+        self.is_over = size > self.policy.max_disk_bytes
         if size < usage.size_bytes * (1 - RECLAIM_FROM):
             await self._store.reclaim()
         return self._pause_s(size, target)

@@ -26,7 +26,7 @@ _OTHER_NAMES = {
     "$p95": "There are $p50, $p90 and $p99.",
 }
 
-_KEYS = ("pipeline", "stage", "stages", "candidate", "group_by", "bucket", "values", "sort", "limit")
+KEYS = ("pipeline", "stage", "stages", "candidate", "group_by", "bucket", "values", "sort", "limit")
 
 
 def parse_aggregation(asked: Any, catalog: MetricCatalog) -> Aggregation:
@@ -39,7 +39,7 @@ def parse_aggregation(asked: Any, catalog: MetricCatalog) -> Aggregation:
     Raises:
         QueryError: It is not of the query language; ``path`` says where, ``hint`` what would be right.
     """
-    given = known_keys(asked, _KEYS)
+    given = known_keys(asked, KEYS)
     group_by = _group_by(given.get("group_by", ()), catalog)
     bucket = parse_bucket(given["bucket"]) if "bucket" in given else None
     values = _values(given.get("values", {"count": {"$count": {}}}), catalog)

@@ -21,7 +21,7 @@ MAX_LIMIT = 1000
 MAX_STAGES = 10
 """Conditions under ``stages``."""
 
-_KEYS = ("pipeline", "stage", "stages", "candidate", "return", "sort", "fields", "limit", "cursor", "explain")
+KEYS = ("pipeline", "stage", "stages", "candidate", "return", "sort", "fields", "limit", "cursor", "explain")
 _RETURNS: dict[str, ast.Returns] = {
     "stages": "stages",
     "runs": "runs",
@@ -40,7 +40,7 @@ def parse(question: Any, catalog: MetricCatalog) -> ast.Question:
     Raises:
         QueryError: It is not of the query language; ``path`` says where, ``hint`` what would be right.
     """
-    given = known_keys(question, _KEYS)
+    given = known_keys(question, KEYS)
     conditions = parse_conditions(given, catalog)
     returns = _returns(given.get("return", "stages"))
     parsed = replace(
