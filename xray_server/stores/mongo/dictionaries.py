@@ -25,10 +25,12 @@ from xray_server.stores.mongo.words import next_number
 log = logging.getLogger("xray.server")
 
 COLLECTION = "dictionaries"
-LEVEL = 3
+LEVEL, LEVEL_OF_SMALL = 3, 9
+"""Of small pages a higher level saves a tenth of the disk, and takes 35 microseconds more for twenty candidates."""
+
 MAX_DICTIONARIES = 1000
 MAX_IN_USE = 64
-SAMPLE_BYTES = 128 * 1024
+SAMPLE_BYTES = 256 * 1024
 """What is collected of a kind before its dictionary is trained; more of it gains next to nothing."""
 
 MAX_SAMPLES = 500
@@ -39,7 +41,8 @@ SMALL_DICTIONARY_BYTES = 4 * 1024
 """For documents: they have less to say than candidates."""
 
 Kind = tuple[str, ...]
-"""What is compressed alike: ``page``, ``stage`` or ``run``, and the names of the project, pipeline and stage."""
+"""What is compressed alike: ``small`` (pages of small stages), ``page`` (the others), ``stage`` or ``run``, and the
+names of the project, pipeline and stage."""
 
 Decompressors = dict[int, zstandard.ZstdDecompressor]
 Compressors = dict[Kind, zstandard.ZstdCompressor]
@@ -49,7 +52,7 @@ class Dictionaries:
     """The dictionaries that this process uses, and the samples of those that there are to be."""
 
     def __init__(self) -> None:
-        self._plain = zstandard.ZstdCompressor(level=LEVEL)
+        self._plain = _compressor(LEVEL, None)
         self._compressors: OrderedDict[Kind, zstandard.ZstdCompressor] = OrderedDict()
         self._decompressors: OrderedDict[int, zstandard.ZstdDecompressor] = OrderedDict()
         self._decompressors[0] = zstandard.ZstdDecompressor()
@@ -115,9 +118,7 @@ class Dictionaries:
                 self._without.add(kind)
                 return None
         self._samples.pop(kind, None)
-        dictionary = zstandard.ZstdCompressionDict(raw["data"])
-        dictionary.precompute_compress(level=LEVEL)
-        made = zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary, write_content_size=True)
+        made = _compressor(_level(kind), zstandard.ZstdCompressionDict(raw["data"]))
         self._compressors[kind] = made
         while len(self._compressors) > MAX_IN_USE:
             self._compressors.popitem(last=False)
@@ -128,9 +129,11 @@ class Dictionaries:
     ) -> dict[str, Any] | None:
         if await database[COLLECTION].estimated_document_count() >= MAX_DICTIONARIES:
             return None
-        size = DICTIONARY_BYTES if kind[0] == "page" else SMALL_DICTIONARY_BYTES
+        size = SMALL_DICTIONARY_BYTES if kind[0] in ("stage", "run") else DICTIONARY_BYTES
         try:
-            data = (await asyncio.to_thread(zstandard.train_dictionary, size, [*samples], level=LEVEL)).as_bytes()
+            data = (
+                await asyncio.to_thread(zstandard.train_dictionary, size, [*samples], level=_level(kind))
+            ).as_bytes()
         except (zstandard.ZstdError, ValueError) as error:  # too alike, or too different: nothing would be gained
             log.debug("No dictionary was made for %s: %s", kind, error)
             return None
@@ -142,6 +145,16 @@ class Dictionaries:
         except DuplicateKeyError:
             return await database[COLLECTION].find_one({"kind": name})  # another process was faster
         return raw
+
+
+def _compressor(level: int, dictionary: zstandard.ZstdCompressionDict | None) -> zstandard.ZstdCompressor:
+    if dictionary is not None:
+        dictionary.precompute_compress(level=level)
+    return zstandard.ZstdCompressor(level=level, dict_data=dictionary, write_content_size=True)
+
+
+def _level(kind: Kind) -> int:
+    return LEVEL_OF_SMALL if kind[0] == "small" else LEVEL
 
 
 def number_of(frame: bytes) -> int:

@@ -180,15 +180,13 @@ class Scanner:
         """The stages that have a page, in their document or in the pages' own collection, that may hold a candidate."""
         candidate = self._scan.candidate
         assert candidate is not None
-        found = {
-            stage["_id"] for stage in stages if pages.MARKS in stage and pages.may_hold(candidate, stage[pages.MARKS])
-        }
+        found = {stage["_id"] for stage in stages if pages.MARKS in stage and pages.may_hold(candidate, stage)}
         others = [stage["_id"] for stage in stages if stage["_id"] not in found]
         if others:
             # The stages' keys beside the ranges of _id: a sharded cluster finds the shards by them.
             where = all_of([any_of(map(ids.pages_of, others)), {"st": {"$in": others}}])
             async for raw in self._database[pages.COLLECTION].find(where, {"st": 1, pages.MARKS: 1}):
-                if raw["st"] not in found and pages.may_hold(candidate, raw[pages.MARKS]):
+                if raw["st"] not in found and pages.may_hold(candidate, raw):
                     found.add(raw["st"])
         return [stage for stage in stages if stage["_id"] in found]
 
@@ -263,7 +261,7 @@ class Scanner:
         key, rest = keys[0], keys[1:]
         assert key.place is not None
         groups: list[tuple[str | None, Filter]] = [(None, self._compiler.absent(key.place))]
-        groups += [(text, {key.path: number}) for text, number in self._known.in_order(key.place)]
+        groups += [(text, self._compiler.one_of(key.place, [text])) for text in sorted(self._known.texts(key.place))]
         if key.descending:
             groups.reverse()
         rows: list[Row] = []

@@ -204,7 +204,7 @@ class MongoStore(Store):
 
     async def _page_inside(self, database: AsyncDatabase[Raw], stage: ids.Key) -> CandidatePage | None:
         """The page that lies in the stage's document."""
-        wanted = dict.fromkeys((pages.BLOCK, pages.COUNT, pages.START, "r"), 1)
+        wanted = dict.fromkeys((pages.BLOCK, pages.COUNT, pages.OVER, pages.START, "r"), 1)
         raw = await database["stages"].find_one({"_id": stage, pages.BLOCK: {"$ne": None}}, wanted)
         return None if raw is None else (await self._codec.decode_pages(database, [raw]))[0]
 
@@ -214,8 +214,8 @@ class MongoStore(Store):
             "runs": {"$sum": 1},
             "first": {"$min": "$s"},
             "last": {"$max": "$s"},
-            "versions": {"$addToSet": "$pv"},
-            "environments": {"$addToSet": "$pe"},
+            "versions": {"$addToSet": "$y"},
+            "environments": {"$addToSet": "$e"},
         }
         async with self._asked_to("read") as database:
             words = self._codec.words
@@ -271,10 +271,10 @@ class MongoStore(Store):
             async with self._asked_to("read") as database:
                 with pymongo.timeout(LONG_TIMEOUT_S):
                     number = await self._codec.words.project(database, project)
-                    return await upkeep.removable_candidates(database, number, before)
+                    return await upkeep.removable_candidates(database, self._codec.words, number, before)
         async with self._asked_to("write") as database:
             number = await self._codec.words.project(database, project)
-            return await upkeep.remove_candidates(database, number, before, limit, self._freed)
+            return await upkeep.remove_candidates(database, self._codec.words, number, before, limit, self._freed)
 
     async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
         if dry_run:

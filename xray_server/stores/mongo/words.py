@@ -24,7 +24,8 @@ from xray_server.stores.mongo.ids import MAX_PROJECTS
 from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
 
 COLLECTION = "words"
-COUNTERS = "counters"
+COUNTERS = "form"
+"""Counters lie beside the form: a collection of their own would take more room than they do."""
 
 NOTHING: Final = 0
 """The number of what no document has."""
@@ -33,6 +34,9 @@ METRIC: Final = "metric"
 PROJECT: Final = "project"
 _SPACES = {METRIC: METRIC, PROJECT: PROJECT}
 """These count from 1 by themselves: the numbers of metrics are names of fields, those of projects parts of keys."""
+
+ITSELF: Final = "project"
+"""The field whose only word stands for the project itself, in lists of words."""
 
 AT_ONCE = 1000
 MAX_KNOWN = 100_000
@@ -68,6 +72,11 @@ class Words:
         """The number of a project; where it has none and none is to be made, 0."""
         word = Word(NOTHING, PROJECT, name)
         return (await self.numbers(database, [word], make=make)).get(word, NOTHING)
+
+    async def itself(self, database: AsyncDatabase[Any], project: int) -> int:
+        """The number that stands for a project in the lists of its stages; -1 where there is none."""
+        word = Word(project, ITSELF, None)
+        return (await self.numbers(database, [word])).get(word, -1)
 
     async def numbers(
         self, database: AsyncDatabase[Any], words: Iterable[Word], *, make: bool = False
