@@ -166,8 +166,8 @@ class Compiler:
 
     def _metric(self, metric: Metric, test: Test) -> Bounds:
         path = self._known.metric(metric)
-        # Such a metric may be, or hold under the key, anything.
-        odd: Filter = {"mx": self._known.metric_word(metric)}
+        # Such a metric may be, or hold under the key, anything. Mostly there is none, and an index serves what is left.
+        odd: Filter = {"mx": self._known.metric_word(metric)} if self._known.is_odd(metric) else FALSE
         present: Filter = {path: {"$exists": True}}
         match test.operator:
             case Exists(wanted):
@@ -204,16 +204,21 @@ def about_the_copy(condition: Condition) -> Condition:
     return condition
 
 
-def says_the_project(filter_: Filter, project: int) -> bool:
+def says_the_project(filter_: Filter) -> bool:
     """Whether a filter lets through documents of one project only, because it names a number or a key of its."""
+    # Not by a metric's: with the project beside it, a server may as well go by start, where nearly all stages match.
+    return _names_one_of(filter_, (forms.LISTED, "l", "r", "_id"))
+
+
+def names_keys(filter_: Filter) -> bool:
+    """Whether a filter names the keys of the documents, or of their runs: it lets few through."""
+    return _names_one_of(filter_, ("r", "_id"))
+
+
+def _names_one_of(filter_: Filter, paths: Sequence[str]) -> bool:
     if "$and" in filter_:
-        return any(says_the_project(part, project) for part in filter_["$and"])
-    for path, wanted in filter_.items():
-        if path in (forms.LISTED, "l", "r", "_id") and _is_equality(wanted):
-            return True
-        if path.startswith(f"{forms.METRICS}.") and isinstance(wanted, dict) and "$exists" not in wanted:
-            return True
-    return False
+        return any(_names_one_of(part, paths) for part in filter_["$and"])
+    return any(path in paths and _is_equality(wanted) for path, wanted in filter_.items())
 
 
 def _is_equality(wanted: Any) -> bool:

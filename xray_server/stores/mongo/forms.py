@@ -19,7 +19,7 @@ from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Doc
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.dictionaries import Decompressors, decompress
-from xray_server.stores.mongo.words import METRIC, NOTHING, Word
+from xray_server.stores.mongo.words import METRIC, NOTHING, ODD, Word
 
 Raw = dict[str, Any]
 """A document as PyMongo takes and gives it."""
@@ -183,6 +183,8 @@ class Form:
                     yield Word(project, METRIC, entry)
             else:
                 yield Word(project, METRIC, name)
+                if value is not None:
+                    yield Word(project, ODD, name)
 
     def rest(self, document: Mapping[str, Any]) -> bytes | None:
         """What is kept in one value, as JSON; None where there is nothing. ``document`` is flat."""

@@ -8,7 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from xray_server.query.ast import And, Compare, Condition, Field, In, Metric, Not, Or, Reference, Test
 from xray_server.stores.mongo.forms import USUAL, WORDS, Form, Place, Raw, metric_path
-from xray_server.stores.mongo.words import ITSELF, METRIC, NOTHING, Word, Words
+from xray_server.stores.mongo.words import ITSELF, METRIC, NOTHING, ODD, Word, Words
 
 
 class Known:
@@ -53,6 +53,10 @@ class Known:
     def metric_word(self, metric: Metric) -> int:
         """The number of a metric's name."""
         return self._metric_word(metric.name)
+
+    def is_odd(self, metric: Metric) -> bool:
+        """Whether some stage has, or had, something else under the metric's name than a number or a table of them."""
+        return Word(self.project, ODD, metric.name) in self._numbers
 
     def _metric_word(self, name: str) -> int:
         return self._numbers.get(Word(self.project, METRIC, name), NOTHING)
@@ -109,6 +113,7 @@ class Wanted:
 
     def _metric(self, metric: Metric) -> None:
         self._texts.update((METRIC, part) for part in (metric.name, metric.key) if part is not None)
+        self._texts.add((ODD, metric.name))
 
     async def look_up(self, words: Words, database: AsyncDatabase[Raw], project: str) -> Known:
         """Look all of it up."""

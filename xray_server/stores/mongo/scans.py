@@ -16,7 +16,7 @@ from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.stores.base import Row
 from xray_server.stores.mongo import ids, pages
 from xray_server.stores.mongo.codec import Codec
-from xray_server.stores.mongo.compiler import Compiler, about_the_copy, says_the_project
+from xray_server.stores.mongo.compiler import Compiler, about_the_copy, names_keys, says_the_project
 from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of, any_of
 from xray_server.stores.mongo.forms import LISTED, RUNS, STAGES, Raw
 from xray_server.stores.mongo.known import Known, Wanted
@@ -86,7 +86,8 @@ class Scanner:
         where = self._of_collection([self._own_condition()])
         first, rest = self._keys[0], self._keys[1:]
         if first.is_id:
-            return [(self._form.collection, all_of([where, self._keys_of_project(1)]), _sort([first]))]
+            keys = TRUE if names_keys(where) else self._keys_of_project(1)
+            return [(self._form.collection, all_of([where, keys]), _sort([first]))]
         if isinstance(first.reference, Metric):
             with_value = self._of_collection([self._own_condition(), first.has_value()])
             return [
@@ -101,7 +102,7 @@ class Scanner:
     def _of_collection(self, parts: Sequence[Filter]) -> Filter:
         """All of some filters, for documents of the project only."""
         where = all_of(parts)
-        if where == FALSE or says_the_project(where, self._known.project):
+        if where == FALSE or says_the_project(where):
             return where
         return all_of([self._of_project(), where])
 
@@ -154,7 +155,7 @@ class Scanner:
         if scan.stage == EVERYTHING and not by_pages:
             return TRUE
         of_stage = (
-            stage if says_the_project(stage, self._known.project) else all_of([{LISTED: self._known.itself}, stage])
+            stage if says_the_project(stage) else all_of([{LISTED: self._known.itself}, stage])
         )
         few = None if by_pages or stage == TRUE else await self._ids(STAGES.collection, of_stage, "r")
         if few is None:
@@ -244,6 +245,10 @@ class Scanner:
 
     async def _by_id(self, where: Filter, key: Key, after: Sequence[Any] | None, limit: int) -> list[Row]:
         """By the document's own id: those that are texts, and those that are bytes, are two ranges of keys."""
+        if names_keys(where):
+            # These are few. The ranges would tempt a server to read all keys of the project.
+            beyond = TRUE if after is None else key.beyond(after[0])
+            return await self._read(all_of([where, beyond]), [key], limit)
         rows: list[Row] = []
         for kind in (1, 0) if key.descending else (0, 1):
             of_kind = self._keys_of_project(kind)
