@@ -52,7 +52,7 @@ class Key:
     @property
     def is_walked(self) -> bool:
         """Whether an index has its values in order, but not what shares a value in the order of other keys."""
-        return self.place is None or self.place.path == "s"
+        return self.place is None or self.place.path in ("s", "gone")
 
     def value_of(self, document: Document) -> Any:
         """The key's value of a document; None where it has none."""

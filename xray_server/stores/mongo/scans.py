@@ -154,9 +154,7 @@ class Scanner:
             return FALSE
         if scan.stage == EVERYTHING and not by_pages:
             return TRUE
-        of_stage = (
-            stage if says_the_project(stage) else all_of([{LISTED: self._known.itself}, stage])
-        )
+        of_stage = stage if says_the_project(stage) else all_of([{LISTED: self._known.itself}, stage])
         few = None if by_pages or stage == TRUE else await self._ids(STAGES.collection, of_stage, "r")
         if few is None:
             self._joins.append(lambda raws: self._with_stage(raws, stage, by_pages=by_pages))
