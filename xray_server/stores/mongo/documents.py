@@ -139,7 +139,7 @@ class Page(Document):
         """Where candidate pages lie, but for those in stages."""
 
         name = "pages"
-        indexes = (_index("by_age", "p", "a"),)
+        indexes = (_index("by_stage", "st"), _index("by_age", "p", "a"))
 
 
 class WordEntry(Document):

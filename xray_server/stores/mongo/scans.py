@@ -17,7 +17,7 @@ from xray_server.stores.base import Row
 from xray_server.stores.mongo import ids, pages
 from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.compiler import Compiler, about_the_copy, names_keys, says_the_project
-from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of, any_of
+from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of
 from xray_server.stores.mongo.forms import LISTED, RUNS, STAGES, Raw
 from xray_server.stores.mongo.known import Known, Wanted
 from xray_server.stores.mongo.order import Key, later, sort_keys
@@ -182,9 +182,8 @@ class Scanner:
         found = {stage["_id"] for stage in stages if pages.MARKS in stage and pages.may_hold(candidate, stage)}
         others = [stage["_id"] for stage in stages if stage["_id"] not in found]
         if others:
-            # The stages' keys beside the ranges of _id: a sharded cluster finds the shards by them.
-            where = all_of([any_of(map(ids.pages_of, others)), {"st": {"$in": others}}])
-            async for raw in self._database[pages.COLLECTION].find(where, {"st": 1, pages.MARKS: 1}):
+            outside = self._database[pages.COLLECTION].find({"st": {"$in": others}}, {"st": 1, pages.MARKS: 1})
+            async for raw in outside:
                 if raw["st"] not in found and pages.may_hold(candidate, raw):
                     found.add(raw["st"])
         return [stage for stage in stages if stage["_id"] in found]

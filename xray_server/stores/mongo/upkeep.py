@@ -244,7 +244,7 @@ async def _belongings(database: AsyncDatabase[Raw], project: int, runs: Sequence
     # By the index over starts: a page has the start of its run, or none.
     starts = [None, *(DatetimeMS(start) for start in {run.start for run in runs if run.start is not None})]
     of_runs: Filter = {pages.PROJECT: project, pages.START: {"$in": starts}, "r": {"$in": keys}}
-    return _Belongings(runs, stages, any_of([of_runs, *map(ids.pages_of, stages)]))
+    return _Belongings(runs, stages, any_of([of_runs, {"st": {"$in": stages}}]))
 
 
 async def _oldest(
