@@ -35,7 +35,7 @@ SAMPLE_BYTES = 256 * 1024
 
 MAX_SAMPLES = 500
 MIN_SAMPLES = 10
-MAX_KINDS_COLLECTED = 200
+ALL_SAMPLES_BYTES = 16 * 1024 * 1024
 DICTIONARY_BYTES = 32 * 1024
 SMALL_DICTIONARY_BYTES = 4 * 1024
 """For documents: they have less to say than candidates."""
@@ -48,6 +48,28 @@ Decompressors = dict[int, zstandard.ZstdDecompressor]
 Compressors = dict[Kind, zstandard.ZstdCompressor]
 
 
+class _Samples:
+    """What was collected of a kind so far."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+        self.size_bytes = 0
+
+    def add(self, some: Iterable[bytes]) -> bool:
+        """Take as many as are needed; whether there are enough now."""
+        for data in some:
+            if self.is_enough():
+                break
+            self.values.append(data)
+            self.size_bytes += len(data)
+        return self.is_enough()
+
+    def is_enough(self) -> bool:
+        """Whether a dictionary can be trained."""
+        much = self.size_bytes >= SAMPLE_BYTES or len(self.values) >= MAX_SAMPLES
+        return much and len(self.values) >= MIN_SAMPLES
+
+
 class Dictionaries:
     """The dictionaries that this process uses, and the samples of those that there are to be."""
 
@@ -56,7 +78,7 @@ class Dictionaries:
         self._compressors: OrderedDict[Kind, zstandard.ZstdCompressor] = OrderedDict()
         self._decompressors: OrderedDict[int, zstandard.ZstdDecompressor] = OrderedDict()
         self._decompressors[0] = zstandard.ZstdDecompressor()
-        self._samples: OrderedDict[Kind, list[bytes]] = OrderedDict()
+        self._samples: OrderedDict[Kind, _Samples] = OrderedDict()
         self._without: set[Kind] = set()
         self._training = asyncio.Lock()
 
@@ -105,17 +127,15 @@ class Dictionaries:
         known = kind in self._samples  # looked up before
         raw = None if known else await database[COLLECTION].find_one({"kind": name})
         if raw is None:
-            collected = self._samples.setdefault(kind, [])
-            collected += samples[: MAX_SAMPLES - len(collected)]
-            while len(self._samples) > MAX_KINDS_COLLECTED:
-                self._samples.popitem(last=False)
-            enough = sum(map(len, collected)) >= SAMPLE_BYTES or len(collected) >= MAX_SAMPLES
-            if not enough or len(collected) < MIN_SAMPLES:
+            collected = self._samples.setdefault(kind, _Samples())
+            if not collected.add(samples):
+                while sum(waiting.size_bytes for waiting in self._samples.values()) > ALL_SAMPLES_BYTES:
+                    self._samples.popitem(last=False)
                 return None
-            self._samples.pop(kind, None)
-            raw = await self._trained(database, kind, name, collected)
+            raw = await self._trained(database, kind, name, collected.values)
             if raw is None:
                 self._without.add(kind)
+                self._samples.pop(kind, None)
                 return None
         self._samples.pop(kind, None)
         made = _compressor(_level(kind), zstandard.ZstdCompressionDict(raw["data"]))

@@ -19,7 +19,7 @@ from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Doc
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.dictionaries import Decompressors, decompress
-from xray_server.stores.mongo.words import METRIC, NOTHING, ODD, Word
+from xray_server.stores.mongo.words import METRIC, ODD, Word
 
 Raw = dict[str, Any]
 """A document as PyMongo takes and gives it."""
@@ -429,7 +429,7 @@ def _encode_metrics(project: int, metrics: Mapping[str, Any], numbers: Mapping[W
     nulls: list[int] = []
 
     def number(name: str) -> int:
-        return numbers.get(Word(project, METRIC, name), NOTHING)
+        return numbers[Word(project, METRIC, name)]
 
     for name, value in metrics.items():
         if is_number(value):
