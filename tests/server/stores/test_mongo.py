@@ -263,7 +263,8 @@ def test_a_repeated_batch_writes_nothing(url: str, database: Database[Any]):
     def revisions() -> Any:
         names = ("runs", "stages", "pages", "declarations")
         return {
-            name: [(d["_id"], d["v"]) for d in database[name].find({}, {"v": 1}, sort=[("_id", 1)])] for name in names
+            name: [(d["_id"], d.get("v")) for d in database[name].find({}, {"v": 1}, sort=[("_id", 1)])]
+            for name in names
         }
 
     with_stores(url, use)

@@ -17,10 +17,7 @@ from xray_server.pages import CandidatePage
 from xray_server.stores.mongo import pages
 from xray_server.stores.mongo.dictionaries import Compressors, Decompressors, Dictionaries, Kind
 from xray_server.stores.mongo.forms import REST, RUNS, Form, Raw, metric_numbers
-from xray_server.stores.mongo.words import METRIC, Word, Words
-
-ITSELF = "project"
-"""The field whose only word is the project itself: its number stands for the project in lists of words."""
+from xray_server.stores.mongo.words import ITSELF, METRIC, Word, Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +60,19 @@ class Codec:
         kinds = [_kind(form, project, document) for document in flat]
         compressors = await self._compressors(
             database,
-            [*zip(kinds, rests, strict=True), *zip(map(_page_kind, kinds), contents, strict=True)],
+            [
+                *zip(kinds, rests, strict=True),
+                *zip((_page_kind(kind, "small") for kind in kinds), contents, strict=True),
+            ],
         )
         raws = []
         for stored, document, rest, content, kind in zip(given, flat, rests, contents, kinds, strict=True):
             compress = compressors[kind].compress if rest is not None else bytes
             raw = form.encode(number, document, rest, numbers, compress, numbers[itself])
             if stored.page is not None and content is not None:
-                raw |= pages.encode_inline(number, stored.page, content, compressors[_page_kind(kind)].compress)
+                raw |= pages.encode_inline(
+                    stored.page, raw.get(pages.OVER), content, compressors[_page_kind(kind, "small")].compress
+                )
             raws.append(raw)
         return raws
 
@@ -152,5 +154,5 @@ def _kind_of_stage(project: str, stage: Mapping[str, Any]) -> Kind:
     return ("stage", project, (stage.get("pipeline") or {}).get("label") or "", stage.get("name") or "")
 
 
-def _page_kind(kind: Kind) -> Kind:
-    return ("page", *kind[1:])
+def _page_kind(kind: Kind, first: str = "page") -> Kind:
+    return (first, *kind[1:])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bson.datetime_ms import DatetimeMS
@@ -32,7 +32,7 @@ from xray_server.stores.mongo.filters import (
     exact,
     negated,
 )
-from xray_server.stores.mongo.forms import RUNS, STAGES, Form, Place
+from xray_server.stores.mongo.forms import ALWAYS, RUNS, STAGES, Form, Place
 from xray_server.stores.mongo.known import Known, place_of
 
 _TEXT: tuple[Kind, ...] = ("id", "string", "strings")
@@ -97,16 +97,28 @@ class Compiler:
             case Compare(op, value):
                 return self._compare(place, op, value)
 
+    def one_of(self, place: Place, texts: Sequence[str]) -> Filter:
+        """That a field, which is kept as a number, is one of some texts."""
+        found = _one_of(place.path, [self._known.word(place, text) for text in texts])
+        if place.storage != "as_name":
+            return found
+        named = _one_of(forms.LISTED, [self._known.name(text) for text in texts])
+        return any_of([found, all_of([{place.path: None}, named])])
+
     def absent(self, place: Place) -> Filter:
         """That a field has no value: a null is never stored."""
-        if place.storage == "listed":
+        if place.storage in ALWAYS:
             return {place.path: self._known.word(place, None)}
+        if place.storage == "own_run":
+            return {place.path: False}
         return FALSE if place.storage == "own_id" else {place.path: None}
 
     def present(self, place: Place) -> Filter:
         """That a field has a value."""
-        if place.storage == "listed":
+        if place.storage in ALWAYS:
             return {place.path: {"$ne": self._known.word(place, None)}}
+        if place.storage == "own_run":
+            return {place.path: {"$ne": False}}
         return TRUE if place.storage == "own_id" else {place.path: {"$ne": None}}
 
     def _in(self, place: Place, values: tuple[Any, ...]) -> Bounds:
@@ -114,9 +126,8 @@ class Compiler:
         listed = [value for value in listed if _is_plain(value)]
         parts = [self._compare(place, "eq", value) for value in values if value not in listed]
         match place.storage:
-            case "word" | "listed":
-                numbers = [self._known.word(place, value) for value in listed]
-                parts += [exact({place.path: {"$in": numbers}})] if numbers else []
+            case "word" | "mostly" | "as_name" | "listed":
+                parts.append(exact(self.one_of(place, listed)))
             case "own_id" | "key":
                 keys = [ids.key(self._known.project, value) for value in listed]
                 parts += [exact({place.path: {"$in": keys}})] if keys else []
@@ -138,17 +149,16 @@ class Compiler:
         match place.storage:
             case "time":
                 return exact(_compare_time(place.path, op, value))
-            case "word" | "listed" if op == "eq":
-                return exact({place.path: self._known.word(place, value)})
-            case "word" | "listed":
-                numbers = self._known.words(place, lambda text: _ORDER[op](text, value))
-                return exact({place.path: {"$in": numbers}} if numbers else FALSE)
+            case "word" | "mostly" | "as_name" | "listed" if op == "eq":
+                return exact(self.one_of(place, [value]))
+            case "word" | "mostly" | "as_name" | "listed":
+                return exact(self.one_of(place, [t for t in self._known.texts(place) if _ORDER[op](t, value)]))
             case "own_id" | "key":
                 return exact(ids.compare(place.path, op, value, self._known.project))
             case "id":
                 return exact(ids.compare(place.path, op, value))
             case "own_run":
-                of_run = all_of([{place.path: True}, ids.compare("r", op, value, self._known.project)])
+                of_run = all_of([{place.path: None}, ids.compare("r", op, value, self._known.project)])
                 return exact(any_of([of_run, ids.compare(place.path, op, value)]))
         return exact({place.path: {f"${op}": value}})
 
@@ -156,8 +166,8 @@ class Compiler:
 
     def _metric(self, metric: Metric, test: Test) -> Bounds:
         path = self._known.metric(metric)
-        # Such a metric may be, or hold under the key, anything.
-        odd: Filter = {"mx": self._known.metric_word(metric)}
+        # Such a metric may be, or hold under the key, anything. Mostly there is none, and an index serves what is left.
+        odd: Filter = {"mx": self._known.metric_word(metric)} if self._known.is_odd(metric) else FALSE
         present: Filter = {path: {"$exists": True}}
         match test.operator:
             case Exists(wanted):
@@ -194,20 +204,31 @@ def about_the_copy(condition: Condition) -> Condition:
     return condition
 
 
-def says_the_project(filter_: Filter, project: int) -> bool:
+def says_the_project(filter_: Filter) -> bool:
     """Whether a filter lets through documents of one project only, because it names a number or a key of its."""
+    # Not by a metric's: with the project beside it, a server may as well go by start, where nearly all stages match.
+    return _names_one_of(filter_, (forms.LISTED, "l", "r", "_id"))
+
+
+def names_keys(filter_: Filter) -> bool:
+    """Whether a filter names the keys of the documents, or of their runs: it lets few through."""
+    return _names_one_of(filter_, ("r", "_id"))
+
+
+def _names_one_of(filter_: Filter, paths: Sequence[str]) -> bool:
     if "$and" in filter_:
-        return any(says_the_project(part, project) for part in filter_["$and"])
-    for path, wanted in filter_.items():
-        if path in (forms.LISTED, "l", "r", "_id") and _is_equality(wanted):
-            return True
-        if path.startswith(f"{forms.METRICS}.") and isinstance(wanted, dict) and "$exists" not in wanted:
-            return True
-    return False
+        return any(_names_one_of(part, paths) for part in filter_["$and"])
+    return any(path in paths and _is_equality(wanted) for path, wanted in filter_.items())
 
 
 def _is_equality(wanted: Any) -> bool:
     return not isinstance(wanted, dict) or wanted.keys() == {"$in"}
+
+
+def _one_of(path: str, values: Sequence[Any]) -> Filter:
+    if not values:
+        return FALSE
+    return {path: values[0]} if len(values) == 1 else {path: {"$in": list(values)}}
 
 
 def _compare_time(path: str, op: str, milliseconds: float) -> Filter:

@@ -38,20 +38,22 @@ class Run(Document):
     """One execution of a pipeline."""
 
     id: Id = Field(description="The key.")  # type: ignore[assignment]  # Beanie's own is an ObjectId
-    v: int = Field(description="Grows with every change; a writer changes only the revision that it has read.")
+    v: int | None = Field(
+        None, description="Grows with every change; a writer changes only the revision that it has read."
+    )
     p: int = Field(description="The project's number.")
     pk: str | None = Field(None, description="key")
     l: Word = Field(description="label; absence has a number too")  # noqa: E741
-    pv: Word | None = Field(None, description="version")
-    pe: Word | None = Field(None, description="environment")
+    y: Word | None = Field(None, description="version")
+    e: Word | None = Field(None, description="environment")
     s: dt.datetime | None = Field(None, description="started_at")
     rp: Word | None = Field(None, description="repository")
     f: dt.datetime | None = Field(None, description="finished_at")
     d: float | None = Field(None, description="duration_ms")
-    x: Word | None = Field(None, description="status")
+    x: Word | None = Field(None, description="status; left out for ``success``")
     t: list[str] | None = Field(None, description="tags")
     sc: int | None = Field(None, description="stage_count")
-    q: Word | None = Field(None, description="completeness")
+    q: Word | None = Field(None, description="completeness; left out for ``complete``")
     sr: float | None = Field(None, description="sample_rate")
     tw: list[str] | None = Field(None, description="``key=text`` for the texts in metadata, to narrow by.")
     z: Packed | None = Field(None, description="All other fields.")
@@ -63,7 +65,7 @@ class Run(Document):
         indexes = (
             _index("by_start", "p", "s"),
             # With the rest of what the list of pipelines shows, so that it is read off the index.
-            _index("by_label", "l", "s", "x", "pv", "pe"),
+            _index("by_label", "l", "s", "x", "y", "e"),
             # Only of runs that have a key: many have not.
             _index("by_key", "pk", "s", only={"pk": {"$gte": ""}}),
         )
@@ -73,7 +75,7 @@ class Stage(Document):
     """One decision step in a run."""
 
     id: Id = Field(description="The key.")  # type: ignore[assignment]  # as above
-    v: int = Field(description="As of a run.")
+    v: int | None = Field(None, description="As of a run.")
     r: Id = Field(description="The run's key.")
     w: list[Word] = Field(description="The project itself, name, type, and the run's label; absence has numbers too.")
     u: Id | None = Field(None, description="parent_id")
@@ -81,25 +83,26 @@ class Stage(Document):
     h: Word | None = Field(None, description="path")
     s: dt.datetime | None = Field(None, description="started_at")
     d: float | None = Field(None, description="duration_ms")
-    x: Word | None = Field(None, description="status")
+    x: Word | None = Field(None, description="status; left out for ``success``")
     g: str | None = Field(None, description="reasoning")
     m: dict[str, float | dict[str, float]] | None = Field(
         None, description="metrics: numbers and tables of numbers, by the numbers of their names with base 36."
     )
     mx: list[Word] | None = Field(None, description="Metrics that hold something else.")
     mn: list[Word] | None = Field(None, description="Metrics that are null.")
-    mo: int | None = Field(None, description="metrics_over")
+    c: int | None = Field(None, description="metrics_over")
     gone: dt.datetime | None = Field(None, description="candidates_removed_at")
-    pi: Id | bool | None = Field(None, description="The run's id, once more; mostly ``True``: that of ``r``.")
+    pi: Id | bool | None = Field(
+        None, description="The run's id, once more; left out where it is that of ``r``, false where there is none."
+    )
     pk: str | None = Field(None, description="The run's key.")
-    pv: Word | None = Field(None, description="The run's version.")
-    pe: Word | None = Field(None, description="The run's environment.")
+    y: Word | None = Field(None, description="The run's version.")
+    e: Word | None = Field(None, description="The run's environment.")
     a: dt.datetime | None = Field(None, description="The run's start.")
     tw: list[str] | None = Field(None, description="As of a run.")
     z: Packed | None = Field(None, description="All other fields.")
-    p: int | None = Field(None, description="Where the only page lies here: the project's number.")
-    n: int | None = Field(None, description="How many candidates it has.")
-    k: bytes | None = Field(None, description="Its marks.")
+    n: int | None = Field(None, description="How many candidates it has, where these are not as many as ``c`` says.")
+    k: bytes | None = Field(None, description="Its marks, of ten bits.")
     f: bytes | None = Field(None, description="Its zones.")
     b: bytes | None = Field(None, description="The page.")
 
@@ -116,7 +119,7 @@ class Stage(Document):
             # Only of stages that have the field: most have not.
             _index("by_removal", "w", "gone", only={"gone": {"$gt": _EPOCH}}),
             # Only of stages that hold their page, for its removal.
-            _index("by_age", "p", "a", only={"p": {"$gt": 0}}),
+            _index("by_age", "a", only={"k": {"$exists": True}}),
         )
 
 
@@ -124,13 +127,13 @@ class Page(Document):
     """Up to some hundred candidates of a stage; see ``pages`` beside this file."""
 
     id: Id = Field(description="The stage's key and the page's number.")  # type: ignore[assignment]  # as above
-    v: int = Field(description="As of a run.")
+    v: int | None = Field(None, description="As of a run.")
     st: Id = Field(description="The stage's key.")
     r: Id = Field(description="The run's key.")
     p: int = Field(description="The project's number.")
     a: dt.datetime | None = Field(None, description="The run's start.")
     n: int = Field(description="How many candidates there are.")
-    k: bytes = Field(description="Two bytes for each id and reason label, to narrow by.")
+    k: bytes = Field(description="Marks of two bytes, for each id and reason label, to narrow by.")
     f: bytes | None = Field(None, description="The zones of fields that the stage declares as indexed.")
     b: bytes = Field(description="Everything else, compressed.")
 
@@ -138,7 +141,7 @@ class Page(Document):
         """Where candidate pages lie, but for those in stages."""
 
         name = "pages"
-        indexes = (_index("by_age", "p", "a"),)
+        indexes = (_index("by_stage", "st"), _index("by_age", "p", "a"))
 
 
 class WordEntry(Document):
@@ -172,18 +175,6 @@ class Dictionary(Document):
         indexes = (_index("by_kind", "kind", unique=True),)
 
 
-class Counter(Document):
-    """The last number that was given."""
-
-    id: str  # type: ignore[assignment]  # as above
-    last: int
-
-    class Settings:
-        """Where counters lie."""
-
-        name = "counters"
-
-
 class DeclarationKey(BaseModel):
     """The ``_id`` of the declarations of a stage type."""
 
@@ -195,7 +186,7 @@ class Declaration(Document):
     """What senders said about the metrics of a stage type."""
 
     id: DeclarationKey  # type: ignore[assignment]  # as above
-    v: int
+    v: int | None = None
     metrics: Packed
 
     class Settings:
@@ -261,10 +252,11 @@ class Named(Document):
 
 
 class StoreForm(Document):
-    """The one document that says in which form this database is."""
+    """The document that says in which form this database is (``form``), and the counters."""
 
     id: str  # type: ignore[assignment]  # as above
-    version: int
+    version: int | None = None
+    last: int | None = Field(None, description="Of a counter: the last number that was given.")
 
     class Settings:
         """Where it lies."""
@@ -273,7 +265,7 @@ class StoreForm(Document):
 
 
 DECLARED: tuple[type[Document], ...] = (
-    Run, Stage, Page, WordEntry, Dictionary, Counter, Declaration, BucketState, Named, StoreForm,
+    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, Named, StoreForm,
 )  # fmt: skip
 
 

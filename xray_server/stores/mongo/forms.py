@@ -19,7 +19,7 @@ from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Doc
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.dictionaries import Decompressors, decompress
-from xray_server.stores.mongo.words import METRIC, NOTHING, Word
+from xray_server.stores.mongo.words import METRIC, ODD, Word
 
 Raw = dict[str, Any]
 """A document as PyMongo takes and gives it."""
@@ -27,11 +27,15 @@ Raw = dict[str, Any]
 # Python's datetime ends in the year 9999 and starts in 1; a date of MongoDB does not.
 CODEC: CodecOptions[Raw] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 
-Storage = Literal["own_id", "key", "id", "own_run", "word", "listed", "time", "plain", "metrics", "rest"]
+Storage = Literal[
+    "own_id", "key", "id", "own_run", "word", "mostly", "as_name", "listed", "time", "plain", "metrics", "rest"
+]
 """How a field is kept.
 
 ``own_id``: the document's id, in ``_id``. ``key``: a run's id behind its project. ``id``: an id without one.
-``own_run``: an id that is mostly the document's own ``run_id``, and then ``True``. ``word``: the number of a text.
+``own_run``: an id that is left out where it is the document's own ``run_id``, as it mostly is; absence is ``False``.
+``word``: the number of a text. ``mostly``: likewise, but what is usual is left out, and absence has a number.
+``as_name``: likewise, and the stage's name is what is usual.
 ``listed``: a number in the list of those that one index serves; absence has a number too, so that each document has one
 of each field. ``time``: a date. ``plain``: as it is. ``metrics``: numbers under the numbers of their names. ``rest``:
 with others in the one compressed value.
@@ -40,8 +44,15 @@ with others in the one compressed value.
 LONGEST_WORD = 200
 """Characters of a key and a text in metadata up to which questions are narrowed by them."""
 
-COMPRESS_FROM_BYTES = 64
+COMPRESS_FROM_BYTES = 32
 """JSON shorter than this is kept as text."""
+
+WORDS: Final = ("word", "mostly", "as_name", "listed")
+ALWAYS: Final = ("mostly", "as_name", "listed")
+"""Of these each document has a word, if only that of absence."""
+
+USUAL: Final = {"status": "success", "completeness": "complete"}
+"""What is left out."""
 
 LISTED: Final = "w"
 REST: Final = "z"
@@ -81,16 +92,16 @@ _RUN_PLACES: dict[str, tuple[str, Storage]] = {
     "id": ("_id", "own_id"),
     "key": ("pk", "plain"),
     "label": ("l", "listed"),
-    "version": ("pv", "word"),
-    "environment": ("pe", "word"),
+    "version": ("y", "word"),
+    "environment": ("e", "word"),
     "started_at": ("s", "time"),
     "repository": ("rp", "word"),
     "finished_at": ("f", "time"),
     "duration_ms": ("d", "plain"),
-    "status": ("x", "word"),
+    "status": ("x", "mostly"),
     "tags": ("t", "plain"),
     "stage_count": ("sc", "plain"),
-    "completeness": ("q", "word"),
+    "completeness": ("q", "mostly"),
     "sample_rate": ("sr", "plain"),
 }
 
@@ -99,21 +110,21 @@ _STAGE_PLACES: dict[str, tuple[str, Storage]] = {
     "run_id": ("r", "key"),
     "parent_id": ("u", "id"),
     "order": ("o", "plain"),
-    "path": ("h", "word"),
+    "path": ("h", "as_name"),
     "name": (LISTED, "listed"),
     "type": (LISTED, "listed"),
     "started_at": ("s", "time"),
     "duration_ms": ("d", "plain"),
-    "status": ("x", "word"),
+    "status": ("x", "mostly"),
     "reasoning": ("g", "plain"),
     "metrics": (METRICS, "metrics"),
-    "metrics_over": ("mo", "plain"),
+    "metrics_over": ("c", "plain"),
     "candidates_removed_at": ("gone", "time"),
     "pipeline.id": ("pi", "own_run"),
     "pipeline.key": ("pk", "plain"),
     "pipeline.label": (LISTED, "listed"),
-    "pipeline.version": ("pv", "word"),
-    "pipeline.environment": ("pe", "word"),
+    "pipeline.version": ("y", "word"),
+    "pipeline.environment": ("e", "word"),
     "pipeline.started_at": ("a", "time"),
 }
 
@@ -140,7 +151,8 @@ class Form:
         self.places = _places(kinds, where)
         self.has_list = has_list
         self._listed = [place for place in self.places.values() if place.storage == "listed"]
-        self._words = [place for place in self.places.values() if place.storage in ("word", "listed")]
+        self._words = [place for place in self.places.values() if place.storage in WORDS]
+        self._mostly = [place for place in self.places.values() if place.storage in ("mostly", "as_name")]
         self._rest = frozenset(name for name, place in self.places.items() if place.storage == "rest")
         self._by_path = {
             place.path: place for place in self.places.values() if place.storage not in ("listed", "rest", "metrics")
@@ -158,7 +170,7 @@ class Form:
         """
         for place in self._words:
             text = document.get(place.name)
-            if text is not None or place.storage == "listed":
+            if text is not None or place.storage in ALWAYS:
                 if text is not None and not isinstance(text, str):
                     raise StoreError(f"The value {text!r:.100} of '{place.name}' is no text.", path=place.name)
                 yield Word(project, place.field, text)
@@ -171,6 +183,8 @@ class Form:
                     yield Word(project, METRIC, entry)
             else:
                 yield Word(project, METRIC, name)
+                if value is not None:
+                    yield Word(project, ODD, name)
 
     def rest(self, document: Mapping[str, Any]) -> bytes | None:
         """What is kept in one value, as JSON; None where there is nothing. ``document`` is flat."""
@@ -226,6 +240,10 @@ class Form:
             raw["p"] = project
             for place in self._single:
                 raw[place.path] = numbers[Word(project, place.field, document.get(place.name))]
+        for place in self._mostly:
+            text = document.get(place.name)
+            if text is None or text != _usual(place, document):
+                raw[place.path] = numbers[Word(project, place.field, text)]
         for name, value in document.items():
             place = self.places[name]
             match place.storage:
@@ -239,8 +257,8 @@ class Form:
                     raw[place.path] = ids.key(project, value)
                 case "id":
                     raw[place.path] = ids.id_value(value)
-                case "own_run":
-                    raw[place.path] = True if value == document.get("run_id") else ids.id_value(value)
+                case "own_run" if value != document.get("run_id"):
+                    raw[place.path] = ids.id_value(value)
                 case "metrics":
                     raw |= _encode_metrics(project, value, numbers)
                 case "rest" if name == "metadata":
@@ -249,6 +267,8 @@ class Form:
                         raw["tw"] = words
                 case _:
                     pass
+        if self.has_list and "pipeline.id" not in document:
+            raw["pi"] = False
         if rest is not None:
             raw[REST] = compressed(rest, compress)
         return raw
@@ -261,7 +281,7 @@ class Form:
             yield from raw.get(LISTED, ())[1:]
         for place in self._single:
             yield raw[place.path]
-        for path in ("h", "pv", "pe", "x", "rp", "q"):
+        for path in ("h", "y", "e", "x", "rp", "q"):
             number = raw.get(path)
             if number is not None:
                 yield number
@@ -288,17 +308,23 @@ class Form:
             match place.storage:
                 case "time":
                     found: Any = int(value)
-                case "word":
+                case "word" | "mostly" | "as_name":
                     found = words[value].text
                 case "key":
                     found = ids.id_of(value)
                 case "id":
                     found = ids.id_text(value)
                 case "own_run":
-                    found = ids.id_of(raw["r"]) if value is True else ids.id_text(value)
+                    found = ids.id_text(value) if value is not False else None
                 case _:
                     found = plain(value)
-            _put(document, pipeline, place.name, found)
+            if found is not None:
+                _put(document, pipeline, place.name, found)
+        for place in self._mostly:
+            if place.path not in raw:
+                document[place.name] = _usual(place, document)
+        if self.has_list and "pi" not in raw:
+            pipeline["id"] = document["run_id"]
         if METRICS in raw:
             document["metrics"] = _decode_metrics(raw[METRICS], metrics)
         if REST in raw:
@@ -310,6 +336,10 @@ class Form:
         if pipeline:
             document["pipeline"] = pipeline
         return document
+
+
+def _usual(place: Place, document: Mapping[str, Any]) -> Any:
+    return document.get("name") if place.storage == "as_name" else USUAL[place.field]
 
 
 def _put(document: Document, pipeline: Document, name: str, value: Any) -> None:
@@ -399,7 +429,7 @@ def _encode_metrics(project: int, metrics: Mapping[str, Any], numbers: Mapping[W
     nulls: list[int] = []
 
     def number(name: str) -> int:
-        return numbers.get(Word(project, METRIC, name), NOTHING)
+        return numbers[Word(project, METRIC, name)]
 
     for name, value in metrics.items():
         if is_number(value):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from pymongo.asynchronous.database import AsyncDatabase
 
 from xray_server.query.ast import And, Compare, Condition, Field, In, Metric, Not, Or, Reference, Test
-from xray_server.stores.mongo.codec import ITSELF
-from xray_server.stores.mongo.forms import Form, Place, Raw, metric_path
-from xray_server.stores.mongo.words import METRIC, NOTHING, Word, Words
+from xray_server.stores.mongo.forms import USUAL, WORDS, Form, Place, Raw, metric_path
+from xray_server.stores.mongo.words import ITSELF, METRIC, NOTHING, ODD, Word, Words
 
 
 class Known:
@@ -31,17 +30,20 @@ class Known:
         """The number that stands for the project in lists of words."""
         return self._numbers.get(Word(self.project, ITSELF, None), -1)
 
-    def word(self, place: Place, text: str | None) -> int:
-        """The number of a field's text."""
+    def name(self, text: str) -> int:
+        """The number of a stage's name."""
+        return self._numbers.get(Word(self.project, "name", text), -1)
+
+    def word(self, place: Place, text: str | None) -> int | None:
+        """The number of a field's text; None, which stands for a path that is not there, for what is left out."""
+        if place.storage == "mostly" and text == USUAL[place.field]:
+            return None
         return self._numbers.get(Word(self.project, place.field, text), -1)
 
-    def words(self, place: Place, holds: Callable[[str], bool]) -> list[int]:
-        """The numbers of a field's texts for which something holds."""
-        return [number for text, number in self._fields[place.field].items() if text is not None and holds(text)]
-
-    def in_order(self, place: Place) -> list[tuple[str, int]]:
-        """The texts of a field in their order, with their numbers."""
-        return sorted((text, number) for text, number in self._fields[place.field].items() if text is not None)
+    def texts(self, place: Place) -> set[str]:
+        """The texts of a field."""
+        fields = (place.field, "name") if place.storage == "as_name" else (place.field,)
+        return {text for field in fields for text in self._fields[field] if text is not None}
 
     def metric(self, metric: Metric) -> str:
         """The path to a metric."""
@@ -51,6 +53,10 @@ class Known:
     def metric_word(self, metric: Metric) -> int:
         """The number of a metric's name."""
         return self._metric_word(metric.name)
+
+    def is_odd(self, metric: Metric) -> bool:
+        """Whether some stage has, or had, something else under the metric's name than a number or a table of them."""
+        return Word(self.project, ODD, metric.name) in self._numbers
 
     def _metric_word(self, name: str) -> int:
         return self._numbers.get(Word(self.project, METRIC, name), NOTHING)
@@ -73,37 +79,51 @@ class Wanted:
         place = place_of(reference, form) if isinstance(reference, Field) else None
         if isinstance(reference, Metric):
             self._metric(reference)
-        elif place is not None and place.storage in ("word", "listed"):
-            self._fields.add(place.field)
+        elif place is not None and place.storage in WORDS:
+            self._all_of(place)
             self._texts.add((place.field, None))
+
+    def _all_of(self, place: Place) -> None:
+        self._fields.update(("path", "name") if place.storage == "as_name" else (place.field,))
 
     def _test(self, test: Test, form: Form) -> None:
         if isinstance(test.reference, Metric):
             self._metric(test.reference)
             return
         place = place_of(test.reference, form)
-        if place is None or place.storage not in ("word", "listed"):
+        if place is None or place.storage not in WORDS:
             return
         self._texts.add((place.field, None))
         match test.operator:
             case Compare("eq", str() as text):
-                self._texts.add((place.field, text))
+                self._text(place, text)
             case Compare(_, str()):
-                self._fields.add(place.field)
+                self._all_of(place)
             case In(values):
-                self._texts.update((place.field, value) for value in values if isinstance(value, str))
+                for value in values:
+                    if isinstance(value, str):
+                        self._text(place, value)
             case _:
                 pass
 
+    def _text(self, place: Place, text: str) -> None:
+        self._texts.add((place.field, text))
+        if place.storage == "as_name":
+            self._texts.add(("name", text))
+
     def _metric(self, metric: Metric) -> None:
         self._texts.update((METRIC, part) for part in (metric.name, metric.key) if part is not None)
+        self._texts.add((ODD, metric.name))
 
     async def look_up(self, words: Words, database: AsyncDatabase[Raw], project: str) -> Known:
         """Look all of it up."""
         number = await words.project(database, project)
         fields = {field: await words.of_field(database, number, field) for field in sorted(self._fields)}
-        wanted: Iterable[Word] = [Word(number, field, text) for field, text in self._texts if _is_text(text)]
-        return Known(number, await words.numbers(database, wanted), fields)
+        wanted = [Word(number, field, text) for field, text in self._texts if _is_text(text)]
+        numbers = await words.numbers(database, wanted)
+        for field, texts in fields.items():
+            numbers |= {Word(number, field, text): found for text, found in texts.items()}
+        return Known(number, numbers, fields)
 
 
 def place_of(reference: Field, form: Form) -> Place | None:

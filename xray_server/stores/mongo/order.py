@@ -15,7 +15,7 @@ from xray_server.query.ast import Field, Metric, Scan, SortKey
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.filters import FALSE, Filter, all_of, any_of
-from xray_server.stores.mongo.forms import RUNS, STAGES, Form, Place
+from xray_server.stores.mongo.forms import RUNS, STAGES, WORDS, Form, Place
 from xray_server.stores.mongo.known import Known, place_of
 
 _IDS = ("own_id", "key", "id")
@@ -42,7 +42,7 @@ class Key:
     @property
     def is_word(self) -> bool:
         """Whether the path holds numbers, whose order is not that of the texts."""
-        return self.place is not None and self.place.storage in ("word", "listed")
+        return self.place is not None and self.place.storage in WORDS
 
     @property
     def is_id(self) -> bool:
@@ -52,7 +52,7 @@ class Key:
     @property
     def is_walked(self) -> bool:
         """Whether an index has its values in order, but not what shares a value in the order of other keys."""
-        return self.place is None or self.place.path == "s"
+        return self.place is None or self.place.path in ("s", "gone")
 
     def value_of(self, document: Document) -> Any:
         """The key's value of a document; None where it has none."""

@@ -16,8 +16,8 @@ from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.stores.base import Row
 from xray_server.stores.mongo import ids, pages
 from xray_server.stores.mongo.codec import Codec
-from xray_server.stores.mongo.compiler import Compiler, about_the_copy, says_the_project
-from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of, any_of
+from xray_server.stores.mongo.compiler import Compiler, about_the_copy, names_keys, says_the_project
+from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of
 from xray_server.stores.mongo.forms import LISTED, RUNS, STAGES, Raw
 from xray_server.stores.mongo.known import Known, Wanted
 from xray_server.stores.mongo.order import Key, later, sort_keys
@@ -88,7 +88,8 @@ class Scanner:
         where = self._of_collection([self._own_condition()])
         first, rest = self._keys[0], self._keys[1:]
         if first.is_id:
-            return [(self._form.collection, all_of([where, self._keys_of_project(1)]), _sort([first]))]
+            keys = TRUE if names_keys(where) else self._keys_of_project(1)
+            return [(self._form.collection, all_of([where, keys]), _sort([first]))]
         if isinstance(first.reference, Metric):
             with_value = self._of_collection([self._own_condition(), first.has_value()])
             return [
@@ -103,7 +104,7 @@ class Scanner:
     def _of_collection(self, parts: Sequence[Filter]) -> Filter:
         """All of some filters, for documents of the project only."""
         where = all_of(parts)
-        if where == FALSE or says_the_project(where, self._known.project):
+        if where == FALSE or says_the_project(where):
             return where
         return all_of([self._of_project(), where])
 
@@ -155,9 +156,7 @@ class Scanner:
             return FALSE
         if scan.stage == EVERYTHING and not by_pages:
             return TRUE
-        of_stage = (
-            stage if says_the_project(stage, self._known.project) else all_of([{LISTED: self._known.itself}, stage])
-        )
+        of_stage = stage if says_the_project(stage) else all_of([{LISTED: self._known.itself}, stage])
         few = None if by_pages or stage == TRUE else await self._ids(STAGES.collection, of_stage, "r")
         if few is None:
             self._joins.append(lambda raws: self._with_stage(raws, stage, by_pages=by_pages))
@@ -185,9 +184,8 @@ class Scanner:
         found = {stage["_id"] for stage in stages if pages.MARKS in stage and pages.may_hold(candidate, stage)}
         others = [stage["_id"] for stage in stages if stage["_id"] not in found]
         if others:
-            # The stages' keys beside the ranges of _id: a sharded cluster finds the shards by them.
-            where = all_of([any_of(map(ids.pages_of, others)), {"st": {"$in": others}}])
-            async for raw in self._database[pages.COLLECTION].find(where, {"st": 1, **_IN_THE_OPEN}):
+            outside = self._database[pages.COLLECTION].find({"st": {"$in": others}}, {"st": 1, **_IN_THE_OPEN})
+            async for raw in outside:
                 if raw["st"] not in found and pages.may_hold(candidate, raw):
                     found.add(raw["st"])
         return [stage for stage in stages if stage["_id"] in found]
@@ -246,6 +244,10 @@ class Scanner:
 
     async def _by_id(self, where: Filter, key: Key, after: Sequence[Any] | None, limit: int) -> list[Row]:
         """By the document's own id: those that are texts, and those that are bytes, are two ranges of keys."""
+        if names_keys(where):
+            # These are few. The ranges would tempt a server to read all keys of the project.
+            beyond = TRUE if after is None else key.beyond(after[0])
+            return await self._read(all_of([where, beyond]), [key], limit)
         rows: list[Row] = []
         for kind in (1, 0) if key.descending else (0, 1):
             of_kind = self._keys_of_project(kind)
@@ -263,7 +265,7 @@ class Scanner:
         key, rest = keys[0], keys[1:]
         assert key.place is not None
         groups: list[tuple[str | None, Filter]] = [(None, self._compiler.absent(key.place))]
-        groups += [(text, {key.path: number}) for text, number in self._known.in_order(key.place)]
+        groups += [(text, self._compiler.one_of(key.place, [text])) for text in sorted(self._known.texts(key.place))]
         if key.descending:
             groups.reverse()
         rows: list[Row] = []

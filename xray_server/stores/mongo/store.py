@@ -182,35 +182,37 @@ class MongoStore(Store):
 
     async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
         first = max(0, from_seq) // PAGE_SIZE
-        inside: CandidatePage | None = None
         async with self._asked_to("read") as database:
             stage = ids.key(await self._codec.words.project(database, project), stage_id)
-            if first == 0:
-                inside = await self._page_inside(database, stage)
             cursor = database["pages"].find(
                 {**ids.pages_of(stage, first), "st": stage}, sort=[("_id", 1)], batch_size=PAGES_PER_READ
             )
         async with cursor:
+            async with self._asked_to("read"):
+                # At once: of most stages one of the two has something.
+                inside, raws = await asyncio.gather(
+                    self._page_inside(database, stage, first), cursor.to_list(PAGES_PER_READ)
+                )
             while True:
                 async with self._asked_to("read"):
-                    raws = await cursor.to_list(PAGES_PER_READ)
                     found = await self._codec.decode_pages(database, raws)
+                if inside is not None:
+                    # What a page that grew has outside of the stage goes with what it has inside.
+                    of_both = found and found[0].page == inside.page
+                    found = [merge_pages(inside, found[0]), *found[1:]] if of_both else [inside, *found]
+                    inside = None
                 for page in found:
-                    if inside is not None:
-                        merged = merge_pages(inside, page) if page.page == inside.page else inside
-                        yield merged
-                        inside = None
-                        if page.page == merged.page:
-                            continue
                     yield page
                 if len(raws) < PAGES_PER_READ:
-                    break
-        if inside is not None:
-            yield inside
+                    return
+                async with self._asked_to("read"):
+                    raws = await cursor.to_list(PAGES_PER_READ)
 
-    async def _page_inside(self, database: AsyncDatabase[Raw], stage: ids.Key) -> CandidatePage | None:
-        """The page that lies in the stage's document."""
-        wanted = dict.fromkeys((pages.BLOCK, pages.ZONES, pages.COUNT, pages.START, "r"), 1)
+    async def _page_inside(self, database: AsyncDatabase[Raw], stage: ids.Key, first: int) -> CandidatePage | None:
+        """The page that lies in the stage's document, where the pages from some number on are asked for."""
+        if first > 0:
+            return None
+        wanted = dict.fromkeys((pages.BLOCK, pages.ZONES, pages.COUNT, pages.OVER, pages.START, "r"), 1)
         raw = await database["stages"].find_one({"_id": stage, pages.BLOCK: {"$ne": None}}, wanted)
         return None if raw is None else (await self._codec.decode_pages(database, [raw]))[0]
 
@@ -220,8 +222,8 @@ class MongoStore(Store):
             "runs": {"$sum": 1},
             "first": {"$min": "$s"},
             "last": {"$max": "$s"},
-            "versions": {"$addToSet": "$pv"},
-            "environments": {"$addToSet": "$pe"},
+            "versions": {"$addToSet": "$y"},
+            "environments": {"$addToSet": "$e"},
         }
         async with self._asked_to("read") as database:
             words = self._codec.words
@@ -320,10 +322,10 @@ class MongoStore(Store):
             async with self._asked_to("read") as database:
                 with pymongo.timeout(LONG_TIMEOUT_S):
                     number = await self._codec.words.project(database, project)
-                    return await upkeep.removable_candidates(database, number, before)
+                    return await upkeep.removable_candidates(database, self._codec.words, number, before)
         async with self._asked_to("write") as database:
             number = await self._codec.words.project(database, project)
-            return await upkeep.remove_candidates(database, number, before, limit, self._freed)
+            return await upkeep.remove_candidates(database, self._codec.words, number, before, limit, self._freed)
 
     async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
         if dry_run:

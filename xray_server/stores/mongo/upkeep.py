@@ -21,7 +21,7 @@ from xray_server.rollups import HOUR_MS
 from xray_server.stores.base import Removed, Usage
 from xray_server.stores.mongo import buckets, ids, pages
 from xray_server.stores.mongo.filters import Filter, any_of
-from xray_server.stores.mongo.forms import Raw
+from xray_server.stores.mongo.forms import LISTED, Raw
 from xray_server.stores.mongo.words import PROJECT, Words
 
 AT_ONCE = 200
@@ -83,7 +83,7 @@ async def usage(database: AsyncDatabase[Raw], freed: Freed) -> Usage:
         data = max(data, stats["dataSize"])
     indexes = stats["indexSize"] - stats.get("indexFreeStorageSize", 0)
     runs, stages, own = [await _count(database[name], {}) for name in _COLLECTIONS]
-    inside = await _count(database["stages"], {pages.PROJECT: {"$gt": 0}})
+    inside = await _count(database["stages"], dict(pages.HAS_PAGE))
     return Usage(max(0, int(data + indexes) - freed.recently()), runs, stages, own + inside)
 
 
@@ -95,26 +95,30 @@ async def _count(collection: AsyncCollection[Raw], where: Filter) -> int:
 # --- candidate pages --------------------------------------------------------------------------------------------
 
 
-def _older_pages(project: int, before: int | None) -> Filter:
-    """The pages of older runs: in either collection the documents with the project's number are those with pages."""
-    where: Filter = {pages.PROJECT: project}
+async def _older_pages(
+    database: AsyncDatabase[Raw], words: Words, project: int, before: int | None
+) -> tuple[Filter, Filter]:
+    """The pages of older runs: those in their own collection, and those in stages."""
     # Not "less than": pages without a start are as old as can be.
-    return where if before is None else {**where, pages.START: {"$not": {"$gte": DatetimeMS(before)}}}
+    older: Filter = {} if before is None else {pages.START: {"$not": {"$gte": DatetimeMS(before)}}}
+    itself = await words.itself(database, project)
+    return {pages.PROJECT: project, **older}, {**pages.HAS_PAGE, LISTED: itself, **older}
 
 
-async def removable_candidates(database: AsyncDatabase[Raw], project: int, before: int | None) -> Removed:
+async def removable_candidates(database: AsyncDatabase[Raw], words: Words, project: int, before: int | None) -> Removed:
     """What :func:`remove_candidates` would remove without a limit."""
-    return await _count_pages(database, _older_pages(project, before))
+    return await _count_pages(database, *await _older_pages(database, words, project, before))
 
 
 async def remove_candidates(
-    database: AsyncDatabase[Raw], project: int, before: int | None, limit: int, freed: Freed
+    database: AsyncDatabase[Raw], words: Words, project: int, before: int | None, limit: int, freed: Freed
 ) -> Removed:
     """What ``Store.remove_candidates`` does."""
-    wanted = {pages.COUNT: 1, pages.START: 1, "st": 1, "size": {"$binarySize": f"${pages.BLOCK}"}}
+    wanted = {pages.COUNT: 1, pages.OVER: 1, pages.START: 1, "st": 1, "size": {"$binarySize": f"${pages.BLOCK}"}}
     found: list[Raw] = []
-    for name in ("pages", "stages"):
-        cursor = database[name].find(_older_pages(project, before), wanted, sort=[(pages.START, 1)], limit=limit)
+    where = await _older_pages(database, words, project, before)
+    for name, older in zip(("pages", "stages"), where, strict=True):
+        cursor = database[name].find(older, wanted, sort=[(pages.START, 1)], limit=limit)
         found += await cursor.to_list(None)
     found.sort(key=_start_of)
     found = found[:limit]
@@ -128,14 +132,14 @@ async def remove_candidates(
         await database["stages"].update_many({"_id": {"$in": only_outside}}, removal)
     if inside:
         await database["stages"].update_many(
-            {"_id": {"$in": inside}, pages.PROJECT: project}, {**removal, "$unset": dict.fromkeys(pages.INLINE, "")}
+            {"_id": {"$in": inside}, **pages.HAS_PAGE}, {**removal, "$unset": dict.fromkeys(pages.INLINE, "")}
         )
     await database["pages"].delete_many({"_id": {"$in": [page["_id"] for page in found if "st" in page]}})
     freed.add(sum(int(page["size"]) for page in found))
     return Removed(
         stages=len(stages),
         pages=len(found),
-        candidates=sum(int(page[pages.COUNT]) for page in found),
+        candidates=sum(pages.count_of(page) for page in found),
         up_to=max((int(page[pages.START]) for page in found if pages.START in page), default=None),
     )
 
@@ -145,13 +149,13 @@ def _start_of(page: Raw) -> tuple[bool, int]:
     return start is not None, 0 if start is None else int(start)
 
 
-async def _count_pages(database: AsyncDatabase[Raw], *where: Filter) -> Removed:
-    """What pages come to; a filter for each of the two collections, or one for both."""
+async def _count_pages(database: AsyncDatabase[Raw], outside: Filter, inside: Filter) -> Removed:
+    """What pages come to: those in their own collection, and those in stages."""
     stages: set[ids.Key] = set()
     total = Removed()
-    for name, filter_ in zip(("pages", "stages"), where * (2 // len(where)), strict=True):
+    for name, filter_ in (("pages", outside), ("stages", inside)):
         stage = "$st" if name == "pages" else "$_id"
-        sums = {"pages": {"$sum": 1}, "candidates": {"$sum": f"${pages.COUNT}"}, "up_to": {"$max": f"${pages.START}"}}
+        sums = {"pages": {"$sum": 1}, "candidates": {"$sum": pages.COUNTED}, "up_to": {"$max": f"${pages.START}"}}
         steps: list[Raw] = [{"$match": filter_}, {"$group": {"_id": stage, **sums}}]
         async with await database[name].aggregate(steps) as cursor:
             async for found in cursor:
@@ -199,7 +203,7 @@ class _Belongings:
 
     async def removed(self, database: AsyncDatabase[Raw]) -> Removed:
         """What their removal comes to."""
-        inside: Filter = {"_id": {"$in": list(self.stages)}, pages.PROJECT: {"$gt": 0}}
+        inside: Filter = {"_id": {"$in": list(self.stages)}, **pages.HAS_PAGE}
         found = await _count_pages(database, self.pages, inside)
         up_to = max((run.age for run in self.runs if run.age is not None), default=None)
         return Removed(len(self.runs), len(self.stages), found.pages, found.candidates, up_to)
@@ -240,7 +244,7 @@ async def _belongings(database: AsyncDatabase[Raw], project: int, runs: Sequence
     # By the index over starts: a page has the start of its run, or none.
     starts = [None, *(DatetimeMS(start) for start in {run.start for run in runs if run.start is not None})]
     of_runs: Filter = {pages.PROJECT: project, pages.START: {"$in": starts}, "r": {"$in": keys}}
-    return _Belongings(runs, stages, any_of([of_runs, *map(ids.pages_of, stages)]))
+    return _Belongings(runs, stages, any_of([of_runs, {"st": {"$in": stages}}]))
 
 
 async def _oldest(

@@ -10,6 +10,7 @@ number the same text at once, one is first and the other takes its number.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,8 @@ from xray_server.stores.mongo.ids import MAX_PROJECTS
 from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
 
 COLLECTION = "words"
-COUNTERS = "counters"
+COUNTERS = "form"
+"""Counters lie beside the form: a collection of their own would take more room than they do."""
 
 NOTHING: Final = 0
 """The number of what no document has."""
@@ -33,6 +35,12 @@ METRIC: Final = "metric"
 PROJECT: Final = "project"
 _SPACES = {METRIC: METRIC, PROJECT: PROJECT}
 """These count from 1 by themselves: the numbers of metrics are names of fields, those of projects parts of keys."""
+
+ITSELF: Final = "itself"
+"""The field whose only word stands for the project itself, in lists of words."""
+
+ODD: Final = "odd"
+"""The field whose words are the metrics that some stage has as something else than a number or a table of numbers."""
 
 AT_ONCE = 1000
 MAX_KNOWN = 100_000
@@ -63,11 +71,17 @@ class Words:
     def __init__(self) -> None:
         self._numbers: dict[Word, int] = {}
         self._words: dict[tuple[str, int], Word] = {}
+        self._making = asyncio.Lock()
 
     async def project(self, database: AsyncDatabase[Any], name: str, *, make: bool = False) -> int:
         """The number of a project; where it has none and none is to be made, 0."""
         word = Word(NOTHING, PROJECT, name)
         return (await self.numbers(database, [word], make=make)).get(word, NOTHING)
+
+    async def itself(self, database: AsyncDatabase[Any], project: int) -> int:
+        """The number that stands for a project in the lists of its stages; -1 where there is none."""
+        word = Word(project, ITSELF, None)
+        return (await self.numbers(database, [word])).get(word, -1)
 
     async def numbers(
         self, database: AsyncDatabase[Any], words: Iterable[Word], *, make: bool = False
@@ -88,14 +102,22 @@ class Words:
         if missing:
             found |= await self._look_up(database, missing)
             missing -= found.keys()
+        if missing and make:
+            # One at a time in this process: who comes second finds what the first one has made.
+            async with self._making:
+                found |= await self._made(database, missing)
+        return found
+
+    async def _made(self, database: AsyncDatabase[Any], missing: set[Word]) -> dict[Word, int]:
+        found: dict[Word, int] = {}
         for attempt in range(MAX_ATTEMPTS):
-            if not missing or not make:
-                return found
-            await self._make(database, sorted(missing, key=repr))
             found |= await self._look_up(database, missing)
-            missing -= found.keys()
-            if missing:
+            missing = missing - found.keys()
+            if not missing:
+                return found
+            if attempt:
                 await pause(attempt)
+            await self._make(database, sorted(missing, key=repr))
         raise contended(COLLECTION)
 
     async def words(self, database: AsyncDatabase[Any], numbers: Iterable[int], space: str = "word") -> dict[int, Word]:

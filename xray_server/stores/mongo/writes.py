@@ -329,16 +329,17 @@ def _check_size(raw: Raw) -> None:
 
 def _operation(before: Raw | None, after: Raw) -> InsertOne[Raw] | ReplaceOne[Raw]:
     if before is None:
-        return InsertOne({**after, "v": 1})
-    revision = int(before["v"])
+        return InsertOne(after)
+    revision = before.get("v")  # what was never changed has none
     where = {"_id": after["_id"], "v": revision}
     where |= {name: before[name] for name in ("r", "st") if name in before}  # the shard keys of stages and pages
-    return ReplaceOne(where, {**after, "v": revision + 1})
+    return ReplaceOne(where, {**after, "v": int(revision or 0) + 1})
 
 
 def _hashable(key: Any) -> Any:
     return tuple(key.values()) if isinstance(key, Mapping) else key
 
 
-def _order(key: Any) -> tuple[str, ...]:
-    return tuple(map(str, key.values())) if isinstance(key, Mapping) else (repr(key),)
+def _order(key: Any) -> tuple[Any, ...]:
+    # Keys are in the order of the index over them, which is the smaller for it.
+    return tuple(map(str, key.values())) if isinstance(key, Mapping) else (isinstance(key, bytes), key)
