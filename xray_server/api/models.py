@@ -229,10 +229,18 @@ class GroupModel(BaseModel):
     values: dict[str, float | None] = Field(description="The figures; null where there are no numbers.")
 
 
+class FiguresCoverage(CoverageModel):
+    """What figures rest on; ``matched`` counts stages."""
+
+    rollups: int | None = Field(None, description="How many rollups stand for stages that were not read.")
+
+
 class Groups(ListAnswer):
     """The groups of an aggregation; all of them, or as many as the limit says."""
 
     rows: list[GroupModel]
+    coverage: FiguresCoverage
+    explanation: ExplanationModel | None = Field(None, description="In place of rows, where it is asked for.")
 
 
 class ParameterModel(BaseModel):
