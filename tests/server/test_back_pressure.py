@@ -118,6 +118,26 @@ def test_what_a_body_becomes_when_decompressed_counts(tmp_path):
     in_service(tmp_path, use, max_pending_bytes=1_000_000)
 
 
+def test_a_sender_that_went_silent_holds_nothing_for_good(tmp_path, monkeypatch):
+    """A body of which nothing more comes is given up; the sender is told to send it again, if it is there at all."""
+    monkeypatch.setattr("xray_server.api.bodies.PART_TIMEOUT_S", 0.2)
+
+    async def use(client):
+        silent = asyncio.Event()
+
+        async def never_ending():
+            yield BODY[:100]
+            await silent.wait()
+            yield BODY[100:]
+
+        refused = await client.post("/v1/ingest", content=never_ending())
+        assert error_of(refused, 408)["code"] == "incomplete_body"
+        assert service_of(client).admission.bytes == 0
+        assert (await client.post("/v1/ingest", content=BODY)).status_code == 200
+
+    in_service(tmp_path, use)
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_of_a_compressed_body_what_it_is_counts_while_it_is_worked_on(tmp_path, encoding):
     """Not what it was as it travelled, which is no longer in memory; nor both."""

@@ -27,6 +27,9 @@ _DRAINED_TIMES = 8
 A sender that is still sending when the connection closes would see a broken pipe in place of the answer.
 """
 
+PART_TIMEOUT_S = 60.0
+"""How long the next part of a body may take: a sender whose network is gone must not hold memory for good."""
+
 _MAX_WINDOW_BYTES = 64 * 1024 * 1024
 """The memory that a zstd frame may ask for; level 19 asks for 8 MiB."""
 
@@ -112,8 +115,14 @@ async def _receive(request: Request, max_bytes: int, hold: Hold | None) -> bytes
     parts: list[bytes] = []
     size = 0
     refused: ApiError | None = None
+    stream = request.stream()
     try:
-        async for part in request.stream():
+        while True:
+            try:
+                async with asyncio.timeout(PART_TIMEOUT_S):
+                    part = await anext(stream)
+            except StopAsyncIteration:
+                break
             size += len(part)
             if size > max_bytes and (refused is None or refused.status != 413):
                 refused = _too_large(max_bytes, "")
@@ -131,6 +140,10 @@ async def _receive(request: Request, max_bytes: int, hold: Hold | None) -> bytes
                 hold.release()
             if size > max_bytes * _DRAINED_TIMES:
                 break
+    except TimeoutError:
+        raise ApiError(
+            f"Nothing more of the body came for {PART_TIMEOUT_S:g} seconds.", status=408, code="incomplete_body"
+        ) from None
     except ClientDisconnect:
         raise ApiError("The sender went away.", status=400, code="incomplete_body") from None
     if refused is not None:

@@ -54,6 +54,7 @@ class IngestParameters(Parameters):
     responses={
         202: {"model": IngestAnswer, "description": "With `ack=enqueued`: the events will be stored."},
         400: {"model": ErrorAnswer, "description": "The body is malformed."},
+        408: {"model": ErrorAnswer, "description": "The body did not come to its end; send the batch again."},
         413: {"model": ErrorAnswer, "description": "The body is too large."},
         415: {"model": ErrorAnswer, "description": "The body is of a type or encoding that is not taken."},
         422: {"model": RejectedAnswer, "description": "Some events are bad; the others are stored."},

@@ -27,6 +27,7 @@ router = APIRouter(
     tags=["ingest"],
     responses={
         400: {"model": ErrorAnswer, "description": "The body is malformed."},
+        408: {"model": ErrorAnswer, "description": "The body did not come to its end; send it again."},
         413: {"model": ErrorAnswer, "description": "The body is too large."},
         415: {"model": ErrorAnswer, "description": "The body is of a type or encoding that is not taken."},
         422: {"model": ErrorAnswer, "description": "A field is wrong; nothing is stored."},
