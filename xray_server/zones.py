@@ -111,6 +111,11 @@ def _zone(values: Mapping[str, Sequence[Any]], path: str) -> Zone:
     if way and isinstance(column, Table):  # the objects need not be put together for one field of theirs
         column = column.columns[column.keys.index(way[0])] if way[0] in column.keys else ()
         way = way[1:]
+    kinds = set() if way else set(map(type, column))
+    if kinds and kinds <= {int, float}:  # the usual cases take a fraction of the time
+        return Zone(min(column), max(column))
+    if kinds and kinds <= {str}:
+        return Zone(marks=_marks(set(column)))
     low: float | None = None
     high: float | None = None
     texts: set[str] = set()
@@ -121,7 +126,11 @@ def _zone(values: Mapping[str, Sequence[Any]], path: str) -> Zone:
             elif is_number(value):
                 low = value if low is None or value < low else low
                 high = value if high is None or value > high else high
-    return Zone(low, high, frozenset(map(mark, texts)) if len(texts) <= MAX_MARKS else None)
+    return Zone(low, high, _marks(texts))
+
+
+def _marks(texts: set[str]) -> frozenset[int] | None:
+    return frozenset(map(mark, texts)) if len(texts) <= MAX_MARKS else None
 
 
 def _values(value: Any, way: Sequence[str]) -> Iterator[Any]:

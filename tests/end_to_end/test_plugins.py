@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def xray_redactors():
 @xray.hookimpl
 def xray_samplers():
     raise RuntimeError("when it is loaded")
+
+@xray.hookimpl
+def xray_exporters():
+    return {"raising": boom}
+
+@xray.hookimpl
+def xray_analyzers():
+    return {"raising": boom}
+
+@xray.hookimpl
+def xray_stores():
+    return {"raising": boom}
+
+@xray.hookimpl
+def xray_alert_channels():
+    return {"raising": boom}
 """,
     "is_slow": """
 import time
@@ -109,6 +126,10 @@ def xray_stage_types():
 @xray.hookimpl
 def xray_redactors():
     return ["not", "a", "dict"]
+
+@xray.hookimpl
+def xray_stores():
+    return {"not a scheme": print, "odd": 7}
 """,
     "takes_names": """
 import xray
@@ -197,7 +218,10 @@ def test_a_pipeline_and_a_service_among_hostile_plugins(modules, tmp_path, monke
     """Both have all of them: values are the pipeline's own, what is sound is stored, and everything wrong is said."""
     monkeypatch.setenv("PYTHONPATH", str(modules))
     monkeypatch.setenv("XRAY_PLUGINS", ",".join(HOSTILE))
-    with start_service(tmp_path) as service:
+    rules = tmp_path / "rules.json"
+    rule = {"name": "any", "value": {"$count": {}}, "above": -1, "channels": ["pager"]}
+    rules.write_text(json.dumps({"rules": [rule], "channels": {"pager": {"type": "raising"}}}))
+    with start_service(tmp_path, XRAY_SERVER_EXPORTERS="raising", XRAY_SERVER_ALERTS=str(rules)) as service:
         done = run(modules, service.url, "-c", PIPELINE, plugins=",".join(HOSTILE))
         client = service.client()
         stages = {row["name"]: row for row in client.query({"pipeline": {"label": "besieged"}, "limit": 50})["rows"]}
@@ -221,12 +245,25 @@ def test_a_pipeline_and_a_service_among_hostile_plugins(modules, tmp_path, monke
         ):
             assert words in said, words
         assert "plugin is_slow: stage type slow: candidates_in" in done.stdout
+        analysis = client.analyze(stages["sound"]["run_id"])
+        assert analysis["plugins"] == {"raising": {"failed": "RuntimeError: on purpose"}}
+        assert analysis["by"] == "statistics"
         # What the service says of its own process.
         asked = run(modules, service.url, "-m", "xray.cli", "plugins", "--server", service.url, "--json")
         of_service = json.loads(asked.stdout)
         problems = {row["name"]: row["problems"] for row in of_service["plugins"] if row["problems"]}
         assert set(problems) == {"raises_in_every_hook", "gives_wrong_types", "takes_names", "cannot_be_imported"}
         assert len(problems["takes_names"]) == 3
+        # The service's tasks call what they call when they come to it.
+        while not (tasks := client.get("/health")["tasks"])["exporters"]["exporters"]["raising"]["lost"]:
+            time.sleep(0.1)
+        assert tasks["exporters"]["exporters"]["raising"]["exported"] == 0
+        while not (tasks := client.get("/health")["tasks"])["alerts"]["waiting"]:
+            time.sleep(0.1)
+        assert tasks["alerts"]["firing"] == ["any"]
+        calls = {call["what"]: call for call in client.plugins()["calls"]}
+        for what in ("exporter raising", "analyzer raising"):
+            assert calls[what]["failures"] == calls[what]["calls"] > 0
         # And what a look without a service says.
         checked = run(modules, service.url, "-m", "xray.cli", "plugins", "--check", plugins=",".join(HOSTILE)).stdout
         flat = " ".join(checked.split())
