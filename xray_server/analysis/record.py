@@ -21,9 +21,7 @@ class StageRecord:
         columns: The candidates by column, in place of rows.
     """
 
-    def __init__(
-        self, document: Mapping[str, Any], rows: Iterable[Row] = (), columns: Columns | None = None
-    ) -> None:
+    def __init__(self, document: Mapping[str, Any], rows: Iterable[Row] = (), columns: Columns | None = None) -> None:
         self.document = document
         self.columns = Columns.from_rows(list(rows)) if columns is None else columns
         self.id: str = document["id"]
