@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from xray_server.conformance.sightings import POOL, T0, columns_of, stage_of
+from xray_server.daemons import daemon
 from xray_server.daemons.indexer import BUSY_S, IDLE_S, STEPS_PER_TICK, Indexer
 from xray_server.pages import paginate
 from xray_server.sightings import segments
@@ -64,3 +65,30 @@ def test_it_indexes_all_projects_in_bounded_steps(tmp_path):
             await store.close()
 
     asyncio.run(use())
+
+
+def test_a_task_that_misses_its_end_is_told_again(monkeypatch):
+    """A driver may swallow a cancellation: leaving the block ends the task all the same."""
+    monkeypatch.setattr(daemon, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(daemon, "CANCEL_AGAIN_S", 0.0)
+
+    class Deaf(daemon.Daemon):
+        name = "deaf"
+        told = 0
+
+        async def tick(self):
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                self.told += 1
+                if self.told == 3:
+                    raise
+            return 0.0
+
+    async def use():
+        deaf = Deaf()
+        async with daemon.running([deaf]):
+            await asyncio.sleep(0.01)
+        return deaf.told
+
+    assert asyncio.run(asyncio.wait_for(use(), 20)) == 3
