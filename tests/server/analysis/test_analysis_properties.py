@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.server.analysis.support import TIERS, Raw, got, row, run_events, sent, uuid
@@ -89,7 +89,7 @@ def asked(serve, *runs, ask):
     serve(use)
 
 
-PROPERTY = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+PROPERTY = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @PROPERTY
