@@ -94,9 +94,10 @@ def merge_into(document: Document, partial: Mapping[str, Any]) -> Document:
     """Merge a partial document into a document of the same id, in place.
 
     A field that is set stays set. ``status`` and ``completeness`` take the later word of their list; ``metadata``,
-    ``facts``, ``llm``, ``pipeline`` and ``capture`` merge key by key; ``tags`` as a set; ``metrics`` that cover more
-    candidates replace those that cover fewer. Where two events disagree on anything else, the greater number stays,
-    or else the value whose JSON is greater: arbitrary, but the same in whichever order they came.
+    ``facts``, ``llm``, ``pipeline`` and ``capture`` merge key by key; ``tags`` as a set; ``analysis`` by who made it,
+    as :func:`analysis_of` says; ``metrics`` that cover more candidates replace those that cover fewer. Where two events
+    disagree on anything else, the greater number stays, or else the value whose JSON is greater: arbitrary, but the
+    same in whichever order they came.
 
     Args:
         document: What is there; owned by the caller, changed in place.
@@ -110,7 +111,9 @@ def merge_into(document: Document, partial: Mapping[str, Any]) -> Document:
         if value is None or name in ("metrics", "metrics_over"):
             continue
         current = document.get(name)
-        if current is None:
+        if name == "analysis":
+            document[name] = _merge_analyses(value if current is None else current, value)
+        elif current is None:
             document[name] = value
         elif name in _RANKED:
             document[name] = max(current, value, key=_RANKED[name].index)
@@ -127,6 +130,43 @@ def merge_into(document: Document, partial: Mapping[str, Any]) -> Document:
             document["metrics"] = _merge_keys(document["metrics"], partial["metrics"])
         document["metrics_over"] = max(before)
     return document
+
+
+ANALYSTS = ("statistics", "model")
+"""Who analyzes runs; the later ones' word counts for more where two say something at the same time."""
+
+_HEAD = ("analyzed_at", "confidence", "faulty_stage", "reason", "suggestion")
+
+
+def analysis_of(by: Mapping[str, Mapping[str, Any]]) -> Document:
+    """A run's ``analysis``: what each analyst said last, side by side, and in front what was said last of all.
+
+    Of two analyses by the same analyst the one with the greater ``analyzed_at`` stays, so that they may come in any
+    order and again. What questions name (``analysis.faulty_stage``) is the last word, and ``by`` says whose it is.
+
+    Args:
+        by: Analyst → what it said, with ``analyzed_at`` in ISO 8601, UTC, milliseconds.
+    """
+    said = {name: dict(by[name]) for name in ANALYSTS if name in by}
+    last = max(said, key=lambda name: (str(said[name].get("analyzed_at") or ""), ANALYSTS.index(name)))
+    return {"by": last, **{name: said[last][name] for name in _HEAD if said[last].get(name) is not None}, **said}
+
+
+def _merge_analyses(current: Any, value: Any) -> Any:
+    if not (_is_analysis(current) or _is_analysis(value)):
+        return _greater(current, value)
+    both = [each for each in (current, value) if _is_analysis(each)]
+    by = {}
+    for name in ANALYSTS:
+        said = [each[name] for each in both if name in each]
+        if said:
+            by[name] = max(said, key=lambda each: (str(each.get("analyzed_at") or ""), _rank(each)))
+    return analysis_of(by)
+
+
+def _is_analysis(value: Any) -> bool:
+    named = [value[name] for name in ANALYSTS if name in value] if isinstance(value, dict) else []
+    return bool(named) and all(isinstance(each, dict) for each in named)
 
 
 def _merge_keys(current: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:

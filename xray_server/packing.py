@@ -20,7 +20,7 @@ few digits, and a compressor sees that in text only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -53,12 +53,13 @@ def pack(ids: Sequence[str], values: Mapping[str, Sequence[Any]]) -> bytes:
     return _encode([FORM, len(ids), written])
 
 
-def unpack(packed: bytes, ids: Sequence[str]) -> dict[str, list[Any]]:
+def unpack(packed: bytes, ids: Sequence[str], only: Container[str] | None = None) -> dict[str, list[Any]]:
     """The columns of a pack.
 
     Args:
         packed: What :func:`pack` gave.
         ids: The ids that it was given.
+        only: The columns that are wanted; all by default. Of the others nothing is made.
 
     Raises:
         StoreError: It is of a newer form, or is no pack.
@@ -73,7 +74,7 @@ def unpack(packed: bytes, ids: Sequence[str]) -> dict[str, list[Any]]:
             code="newer_store",
             hint="Use the version of X-Ray that wrote it, or a newer one.",
         )
-    return {name: _read(spec, ids, count) for name, spec in written.items()}
+    return {name: _read(spec, ids, count) for name, spec in written.items() if only is None or name in only}
 
 
 _IN_ORDER_OF_USE = 3

@@ -9,7 +9,7 @@ the store to search by, and all other columns as :mod:`xray_server.packing` pack
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import zstandard
@@ -105,10 +105,14 @@ class CandidatePage:
             self._ranges = _ranges(self.columns().values)
         return self._ranges
 
-    def columns(self) -> Columns:
-        """The page's candidates."""
+    def columns(self, only: Container[str] | None = None) -> Columns:
+        """The page's candidates.
+
+        Args:
+            only: The columns that are wanted; all by default.
+        """
         ids = list(self.ids)
-        return Columns(ids, packing.unpack(self.packed, ids))
+        return Columns(ids, packing.unpack(self.packed, ids, only))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CandidatePage):
@@ -183,11 +187,16 @@ def remainder(page: CandidatePage, known: CandidatePage) -> CandidatePage | None
     return _page(page.run_id, page.stage_id, page.page, page.started_at, seqs, columns, page.zones)
 
 
-def join_columns(pages: Iterable[CandidatePage]) -> Columns:
-    """All candidates of consecutive pages as one set of columns."""
+def join_columns(pages: Iterable[CandidatePage], only: Container[str] | None = None) -> Columns:
+    """All candidates of consecutive pages as one set of columns.
+
+    Args:
+        pages: The pages.
+        only: The columns that are wanted; all by default.
+    """
     joined = Columns([])
     for page in pages:
-        columns = page.columns()
+        columns = page.columns(only)
         for name in columns.values:
             if name not in joined.values:
                 joined.values[name] = [None] * len(joined)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from xray.exceptions import StoreClosed
+from xray_server.conformance.analyses import AnalysisContract
 from xray_server.conformance.named import NamedContract
 from xray_server.conformance.rollups import RollupContract
 from xray_server.conformance.sightings import SightingContract
@@ -48,7 +49,7 @@ from xray_server.testing_data import (
 )
 
 
-class StoreContract(RollupContract, UpkeepContract, NamedContract, ZoneContract, SightingContract):
+class StoreContract(RollupContract, UpkeepContract, NamedContract, ZoneContract, SightingContract, AnalysisContract):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 
     # --- writing ------------------------------------------------------------------------------------------------

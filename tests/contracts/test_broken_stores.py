@@ -165,6 +165,22 @@ class MixesKinds(SqliteStore):
         return await super().all_named(project, "any")
 
 
+class MissesASighting(SqliteStore):
+    """Of several sightings the last is left out."""
+
+    async def sightings(self, project: str, candidate_id: str, **bounds: Any) -> Any:
+        found = list(await super().sightings(project, candidate_id, **bounds))
+        return found[:-1] if len(found) > 1 else found
+
+
+class HearsOneAnalyst(SqliteStore):
+    """What a model said of a run is not kept."""
+
+    async def write(self, project: str, batch: WriteBatch) -> None:
+        runs = {key: run for key, run in batch.runs.items() if "model" not in (run.get("analysis") or {})}
+        await super().write(project, WriteBatch(runs, batch.stages, batch.pages, batch.declarations))
+
+
 BROKEN: dict[type[Store], set[str]] = {
     LosesAnUpdate: {
         "test_any_order_and_repetition_give_the_same",
@@ -192,6 +208,15 @@ BROKEN: dict[type[Store], set[str]] = {
         "test_what_was_named_is_read",
         "test_kinds_and_projects_have_names_of_their_own",
         "test_a_name_can_be_removed_and_given_again",
+    },
+    MissesASighting: {
+        "test_sightings_are_the_pages_that_have_the_candidate",
+        "test_of_what_is_everywhere_the_latest_come_first",
+        "test_a_store_that_was_closed_knows_what_it_knew",
+    },
+    HearsOneAnalyst: {
+        "test_analyses_stand_side_by_side_in_any_order",
+        "test_analyses_that_come_at_once_are_all_there",
     },
 }
 """What is broken → the tests that have to notice."""

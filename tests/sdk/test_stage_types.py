@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import xray
 from tests.sdk.recording import EVERY_WAY, recording
+from xray import metrics
 from xray.exceptions import PluginError
 from xray.metrics import Metric, describe_scores, kendall_tau
 from xray.plugins import BUILT_IN, Plugins
@@ -157,10 +158,13 @@ def brute_force_tau_b(a: list[float], b: list[float]) -> float | None:
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=30))
 def test_kendall_tau_equals_the_count_of_pairs(ranks: list[tuple[int, int]]):
-    """Tau-b with ties, against its definition pair by pair."""
+    """Tau-b with ties, against its definition pair by pair; also where there are too many for one go."""
     before, after = [a for a, _ in ranks], [b for _, b in ranks]
     expected = brute_force_tau_b(before, after)
     assert kendall_tau(before, after) == (expected if expected is None else pytest.approx(expected))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_INSERTED_UP_TO", 3)
+        assert kendall_tau(before, after) == (expected if expected is None else pytest.approx(expected))
 
 
 @given(order=st.permutations(range(15)), keep=st.integers(0, 15), positions=st.booleans())

@@ -59,7 +59,8 @@ def in_service(folder, use, *, plugins=None, **settings):
     """Use a service in this process: ``await use(client)`` with an HTTP client of it."""
 
     async def run():
-        app = create_app(ServerSettings(store=f"sqlite:///{folder}/xray.sqlite3", **settings), plugins=plugins)
+        given = {"store": f"sqlite:///{folder}/xray.sqlite3"} | settings
+        app = create_app(ServerSettings(**given), plugins=plugins)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),

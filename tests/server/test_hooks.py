@@ -216,13 +216,13 @@ def test_hook_xray_analyzers(tmp_path):
     opinion = {"suspects": [{"path": "price_filter", "evidence": ["4 passed"]}], "reason": "0 others"}
     assert answer["plugins"] == {"mine": opinion}
     assert answer["by"] == "statistics"
-    assert run["analysis"]["plugins"] == {"mine": opinion}
+    assert run["analysis"]["statistics"]["plugins"] == {"mine": opinion}
 
 
 def test_without_analyzers_nothing_is_said_of_them(tmp_path):
     answer, run = analyzed(tmp_path)
     assert "plugins" not in answer
-    assert "plugins" not in run["analysis"]
+    assert "plugins" not in run["analysis"]["statistics"]
 
 
 @pytest.mark.parametrize(

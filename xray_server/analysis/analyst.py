@@ -15,6 +15,7 @@ from xray_server.analysis.opinions import opinions
 from xray_server.analysis.reading import Reader
 from xray_server.analysis.record import RunRecord
 from xray_server.analysis.suspects import analyze
+from xray_server.documents import analysis_of
 from xray_server.stores.base import Store, WriteBatch
 
 log = logging.getLogger("xray.server")
@@ -24,6 +25,12 @@ MAX_WAITING = 100
 
 
 MAX_HISTORY = 100
+
+_OPINION = ("confidence", "faulty_stage", "reason", "suggestion")
+_KEPT = {
+    "statistics": (*_OPINION, "history", "p", "suspicious", "plugins"),
+    "model": (*_OPINION, "model", "requests", "tokens"),
+}
 
 
 class Analyst:
@@ -49,30 +56,26 @@ class Analyst:
         return None if self._model is None else self._model.settings.model
 
     async def store(self, project: str, run_id: str, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Store the outcome of an analysis.
-
-        Of two analyses of a run the later one stays: a merge keeps the value whose JSON is greater, and the first
-        key in alphabetical order is the time.
+        """Store the outcome of an analysis beside what the other analyst said; see ``documents.analysis_of``.
 
         Args:
             project: The project.
             run_id: The run's id.
-            found: What was found; ``faulty_stage``, ``reason``, ``suggestion``, ``confidence``, ``by`` and what of it
-                is small are kept.
+            found: What was found: ``by`` says by whom; what of the rest is small is kept.
 
         Returns:
             What was stored.
         """
         # Within one millisecond two analyses would be told apart by chance.
         self._last_ms = max(now_ms(), self._last_ms + 1)
-        names = ("by", "confidence", "faulty_stage", "history", "model", "p", "reason", "requests", "suggestion",
-                 "suspicious", "tokens", "plugins")  # fmt: skip
         kept: dict[str, Any] = {"analyzed_at": _iso(self._last_ms)}
-        kept |= {name: found[name] for name in names if found.get(name) is not None}
-        suspects = found.get("suspects") or ()
-        kept["suspects"] = [{name: suspect[name] for name in ("path", "blame")} for suspect in suspects[:5]]
-        await self._store.write(project, WriteBatch(runs={run_id: {"id": run_id, "analysis": kept}}))
-        return kept
+        kept |= {name: found[name] for name in _KEPT[found["by"]] if found.get(name) is not None}
+        if found["by"] == "statistics":
+            suspects = found.get("suspects") or ()
+            kept["suspects"] = [{name: suspect[name] for name in ("path", "blame")} for suspect in suspects[:5]]
+        analysis = analysis_of({found["by"]: kept})
+        await self._store.write(project, WriteBatch(runs={run_id: {"id": run_id, "analysis": analysis}}))
+        return analysis
 
     async def others(self, run: RunRecord, history: Sequence[RunRecord]) -> dict[str, Any]:
         """What plugins' analyzers say about a run: ``{"plugins": {…}}``, or nothing where there are none."""
@@ -130,10 +133,8 @@ class Analyst:
                     return
                 answer = await asyncio.to_thread(self._model.review, run, found)
                 if answer["asked"]:
-                    opinion = {name: answer[name] for name in ("faulty_stage", "reason", "suggestion", "confidence")}
-                    spent = {name: answer[name] for name in ("requests", "tokens")}
                     by_model = {"by": "model", "model": self._model.settings.model}
-                    await self.store(project, run_id, {**found, **opinion, **spent, **by_model})
+                    await self.store(project, run_id, {**answer, **by_model})
                 else:
                     log.warning("The model gave no opinion on run %s: %s", run_id, "; ".join(answer["failures"])[:500])
         except Exception:

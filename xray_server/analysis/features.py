@@ -76,6 +76,11 @@ class Profile:
     error: str | None = None
 
 
+def columns_for(stage_type: str | None) -> tuple[str, ...]:
+    """What a profile is made of, of each candidate: of a history's runs the rest need not be read."""
+    return ("verdict", "score", "rank", "data") if stage_type == "generation" else ("verdict", "score", "rank")
+
+
 def profiles(run: RunRecord) -> dict[str, Profile]:
     """The profile of each stage of a run, by path."""
     nested: dict[str, float] = {}
@@ -100,10 +105,12 @@ def _profile(run: RunRecord, stage: StageRecord, order: int, nested_ms: float) -
     features |= _shares(stage)
     features |= _scores(stage)
     features |= _order(stage)
-    profile.scores = {row["candidate_id"]: row["score"] for row in stage.rows if is_number(row.get("score"))}
+    ids, columns = stage.columns.candidate_id, stage.columns
+    scored = zip(ids, columns.column("score"), strict=True)
+    profile.scores = {candidate_id: score for candidate_id, score in scored if is_number(score)}
     if stage.type == "filtering":
-        judged = [row for row in stage.rows if row.get("verdict") is not None]
-        profile.passed = {row["candidate_id"]: row["verdict"] != "failed" for row in judged}
+        judged = zip(ids, columns.column("verdict"), strict=True)
+        profile.passed = {candidate_id: verdict != "failed" for candidate_id, verdict in judged if verdict is not None}
     if stage.type == "generation":
         profile.input_words = words_of(run.document.get("input"), stage.document.get("input"))
         profile.generated = tuple(text_of(row) for row in stage.rows)
@@ -160,7 +167,7 @@ def _shares(stage: StageRecord) -> dict[str, Feature]:
     for name in ("duplicates", "empty", "nulls", "unknown_labels", "unlabelled"):
         if is_number(metrics.get(name)):
             found[f"{name}_share"] = Feature(metrics[name] / size, 0.02, "high", size=size)
-    repeated = len(stage.rows) - len({row["candidate_id"] for row in stage.rows})
+    repeated = len(stage.columns) - len(set(stage.columns.candidate_id))
     found["repeated_ids_share"] = Feature(
         max(repeated, stage.facts.get("duplicate_ids") or 0) / size, 0.02, "high", size=size
     )
@@ -204,8 +211,8 @@ def _order(stage: StageRecord) -> dict[str, Feature]:
         return found
     if is_number(metrics.get("top_margin")):
         found["top_margin_negative"] = Feature(float(metrics["top_margin"] < 0), 0.1, "high")
-    ranked = [(row["rank"], row["score"]) for row in stage.rows if is_number(row.get("rank"))
-              and is_number(row.get("score"))]  # fmt: skip
+    both = zip(stage.columns.column("rank"), stage.columns.column("score"), strict=True)
+    ranked = [(rank, score) for rank, score in both if is_number(rank) and is_number(score)]
     tau = kendall_tau([rank for rank, _ in ranked], [score for _, score in ranked])
     if tau is not None:
         found["rank_with_score"] = Feature(tau, 0.05)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from xray.ids import is_id
+from xray_server.analysis.features import columns_for
 from xray_server.analysis.record import RunRecord, StageRecord
 from xray_server.documents import Document
 from xray_server.errors import ApiError, not_found
-from xray_server.pages import CandidatePage
+from xray_server.pages import CandidatePage, join_columns
 from xray_server.query.ast import EVERYTHING, And, Compare, Condition, Field, In, Not, Scan, SortKey, Test
 from xray_server.stores.base import Sighting, Store
 
@@ -19,7 +20,8 @@ MAX_CANDIDATES = 500_000
 """Candidates of one run that an analysis reads; beyond them a stage counts as one that is not kept."""
 
 BATCH = 500
-
+STAGES_AT_ONCE = 16
+"""Stages whose candidates are read at the same time."""
 
 STAGES_FOR_COVERAGE = 200
 """So many of the latest stages say whether candidates are kept at all."""
@@ -78,25 +80,29 @@ class Reader:
         records = []
         for document in stages:
             record = await self.stage(document, left) if candidates else StageRecord(document)
-            left -= len(record.rows)
+            left -= len(record.columns)
             records.append(record)
         return RunRecord(documents[0], records)
 
-    async def stage(self, document: Mapping[str, Any], at_most: int = MAX_CANDIDATES) -> StageRecord:
+    async def stage(
+        self, document: Mapping[str, Any], at_most: int = MAX_CANDIDATES, only: Container[str] | None = None
+    ) -> StageRecord:
         """A stage with its candidates.
 
         Args:
             document: The stage's document.
             at_most: Of a stage with more candidates none are read.
+            only: What is wanted of each candidate, beside its id; everything by default.
         """
-        rows: list[dict[str, Any]] = []
+        pages: list[CandidatePage] = []
         async for page in self._pages(document["id"]):
-            if len(rows) + len(page.ids) > at_most:
+            at_most -= len(page.ids)
+            if at_most < 0:
                 return StageRecord(document)
+            pages.append(page)
             # Decompressing is work on the event loop's thread: let others have it in between.
             await asyncio.sleep(0)
-            rows += page.columns().rows()
-        return StageRecord(document, rows)
+        return StageRecord(document, columns=join_columns(pages, only))
 
     async def sightings(
         self, candidate_id: str, *, label: str | None, since: int | None, until: int | None, limit: int
@@ -141,7 +147,7 @@ class Reader:
         record = StageRecord(sighting.stage, own)
         if not record.is_decided_by(own):
             has_others = len(columns) < record.seen <= MAX_HISTORY_CANDIDATES
-            record = await self.stage(sighting.stage) if has_others else StageRecord(sighting.stage, columns.rows())
+            record = await self.stage(sighting.stage) if has_others else StageRecord(sighting.stage, columns=columns)
         return [(sighting.stage, row, record.lost(row)) for row in own]
 
     async def without_all(self, *, label: str | None, since: int | None, until: int | None) -> tuple[int, int]:
@@ -179,11 +185,13 @@ class Reader:
         if version is None and len(found) < ENOUGH_RUNS:
             found = await self._neighbours(run, limit, EVERYTHING)
         stages = await self.stages_of([other["id"] for other in found])
-        records = []
-        for other in found:
-            of_run = [await self._for_history(document) for document in stages[other["id"]]]
-            records.append(RunRecord(other, of_run))
-        return records
+        documents = [document for other in found for document in stages[other["id"]]]
+        of_run: dict[str, list[StageRecord]] = {other["id"]: [] for other in found}
+        for start in range(0, len(documents), STAGES_AT_ONCE):
+            some = documents[start : start + STAGES_AT_ONCE]
+            for record in await asyncio.gather(*map(self._for_history, some)):
+                of_run[record.document["run_id"]].append(record)
+        return [RunRecord(other, of_run[other["id"]]) for other in found]
 
     async def _neighbours(self, run: Document, limit: int, condition: Condition) -> list[Document]:
         label = run.get("label")
@@ -198,8 +206,8 @@ class Reader:
         return found
 
     async def _for_history(self, document: Document) -> StageRecord:
-        """A stage of the history; of a large one its metrics have to do."""
-        return await self.stage(document, MAX_HISTORY_CANDIDATES)
+        """A stage of the history with what features are made of; of a large one its metrics have to do."""
+        return await self.stage(document, MAX_HISTORY_CANDIDATES, columns_for(document.get("type")))
 
     async def runs(self, pipeline: Condition, *, sort: Sequence[SortKey] = (), limit: int = BATCH) -> list[Document]:
         """Runs that satisfy a condition on the schema's own scalar fields.

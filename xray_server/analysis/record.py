@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from xray.stage_types.base import Columns
 from xray_server.documents import Document
 
 Row = Mapping[str, Any]
@@ -17,11 +18,12 @@ class StageRecord:
     Args:
         document: The stage's document.
         rows: Its candidates in order: ``candidate_id`` and each column that has a value.
+        columns: The candidates by column, in place of rows.
     """
 
-    def __init__(self, document: Mapping[str, Any], rows: Iterable[Row] = ()) -> None:
+    def __init__(self, document: Mapping[str, Any], rows: Iterable[Row] = (), columns: Columns | None = None) -> None:
         self.document = document
-        self.rows: Sequence[Row] = list(rows)
+        self.columns = Columns.from_rows(list(rows)) if columns is None else columns
         self.id: str = document["id"]
         self.parent_id: str | None = document.get("parent_id")
         self.name: str = document.get("name") or ""
@@ -31,18 +33,23 @@ class StageRecord:
         self.facts: Mapping[str, Any] = document.get("facts") or {}
 
     def __repr__(self) -> str:
-        return f"<StageRecord {self.path!r} {self.type}, {len(self.rows)} candidates>"
+        return f"<StageRecord {self.path!r} {self.type}, {len(self.columns)} candidates>"
+
+    @functools.cached_property
+    def rows(self) -> Sequence[Row]:
+        """The candidates in order: ``candidate_id`` and each column that has a value."""
+        return list(self.columns.rows())
 
     @property
     def seen(self) -> int:
         """How many candidates the stage looked at, as far as anybody said."""
         capture = self.document.get("capture") or {}
-        return max(_count(capture.get("seen")), _count(self.document.get("metrics_over")), len(self.rows))
+        return max(_count(capture.get("seen")), _count(self.document.get("metrics_over")), len(self.columns))
 
     @property
     def has_all(self) -> bool:
         """Whether every candidate that the stage looked at is there."""
-        return not self.document.get("candidates_removed_at") and len(self.rows) >= self.seen
+        return not self.document.get("candidates_removed_at") and len(self.columns) >= self.seen
 
     @property
     def says_all_are_kept(self) -> bool:
@@ -60,14 +67,14 @@ class StageRecord:
             why = "removed"
         elif not self.has_all:
             why = capture.get("mode") if capture.get("mode") != "full" else "limit"
-        return {"seen": self.seen, "kept": len(self.rows), "all": self.has_all, "why": why}
+        return {"seen": self.seen, "kept": len(self.columns), "all": self.has_all, "why": why}
 
     @functools.cached_property
     def places(self) -> dict[str, list[int]]:
         """Candidate id → the places of its rows."""
         found: dict[str, list[int]] = {}
-        for place, row in enumerate(self.rows):
-            found.setdefault(row["candidate_id"], []).append(place)
+        for place, candidate_id in enumerate(self.columns.candidate_id):
+            found.setdefault(candidate_id, []).append(place)
         return found
 
     def row(self, candidate_id: str) -> Row | None:
@@ -109,17 +116,15 @@ class StageRecord:
 
     @functools.cached_property
     def _has_ranks(self) -> bool:
-        return any(row.get("rank") is not None for row in self.rows)
+        return any(rank is not None for rank in self.columns.column("rank"))
 
     @functools.cached_property
     def _passed(self) -> int:
-        return max(_count(self.metrics.get("passed")), sum(1 for row in self.rows if row.get("verdict") == "passed"))
+        return max(_count(self.metrics.get("passed")), self.columns.column("verdict").count("passed"))
 
     @functools.cached_property
     def _selected(self) -> int:
-        return max(
-            _count(self.metrics.get("selected")), sum(1 for row in self.rows if row.get("verdict") == "selected")
-        )
+        return max(_count(self.metrics.get("selected")), self.columns.column("verdict").count("selected"))
 
 
 class RunRecord:

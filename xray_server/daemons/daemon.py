@@ -14,6 +14,7 @@ log = logging.getLogger("xray.server")
 
 FIRST_PAUSE_S = 1.0
 PAUSE_AFTER_ERROR_S = 10.0
+CANCEL_AGAIN_S = 0.5
 
 
 class Daemon(ABC):
@@ -64,6 +65,10 @@ async def running(daemons: Sequence[Daemon]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
+        left = set(tasks)
+        while left:
+            # More than once: a driver may take a cancellation for a failure of its own connection and go on.
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
         await asyncio.gather(*tasks, return_exceptions=True)

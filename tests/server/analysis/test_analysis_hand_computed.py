@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tests.server.analysis.support import Raw, got, row, run_events, sent, uuid
-from tests.server.helpers import error_of, in_service
+from tests.server.helpers import error_of
 from xray_server.analysis.diff import diff
 from xray_server.analysis.funnel import funnel
 from xray_server.analysis.passport import passport
@@ -33,15 +33,15 @@ PICK = Raw("pick", "selection", [row("a", verdict="selected", score=0.9), row("c
 RUN = [SEARCH, JUDGE, SCORE, PICK]
 
 
-def serving(folder, ask, *runs):
+def serving(serve, ask, *runs):
     async def use(client):
         await sent(client, *runs)
         await ask(client)
 
-    in_service(folder, use)
+    serve(use)
 
 
-def test_a_passport(tmp_path):
+def test_a_passport(serve):
     """Verdict, reason, score, distance from the cutoff, and where it was lost."""
 
     async def ask(client):
@@ -64,10 +64,10 @@ def test_a_passport(tmp_path):
         assert (a["outcome"], a["first_seen"]) == ("kept", "search")
         assert (await why("never%2Fheard"))["outcome"] == "never seen"
 
-    serving(tmp_path, ask, run_events(1, RUN))
+    serving(serve, ask, run_events(1, RUN))
 
 
-def test_a_candidate_that_nobody_rejected_and_that_did_not_arrive(tmp_path):
+def test_a_candidate_that_nobody_rejected_and_that_did_not_arrive(serve):
     """Dropped between two stages: both are named, and the funnel flags it."""
     short = Raw("score", "scoring", [row("a", score=0.9), row("c", score=0.5)])
 
@@ -78,10 +78,10 @@ def test_a_candidate_that_nobody_rejected_and_that_did_not_arrive(tmp_path):
         assert told["conserved"] is False
         assert told["stages"][1]["flags"] == [{"flag": "silent_drop", "count": 1, "ids": ["d"]}]
 
-    serving(tmp_path, ask, run_events(1, [SEARCH, JUDGE, short]))
+    serving(serve, ask, run_events(1, [SEARCH, JUDGE, short]))
 
 
-def test_what_is_not_kept_is_said(tmp_path):
+def test_what_is_not_kept_is_said(serve):
     """A stage of which a summary was sent is ``not kept``, and the outcome is not guessed."""
     summary = Raw("judge", "filtering", JUDGE.rows, tier="summary")
 
@@ -91,10 +91,10 @@ def test_what_is_not_kept_is_said(tmp_path):
         assert b["steps"][1]["seen"] == "not kept"
         assert b["steps"][1]["capture"] == {"seen": 5, "kept": 0, "all": False, "why": "summary"}
 
-    serving(tmp_path, ask, run_events(1, [SEARCH, summary]))
+    serving(serve, ask, run_events(1, [SEARCH, summary]))
 
 
-def test_a_sample_does_not_tell_whether_a_candidate_arrived(tmp_path):
+def test_a_sample_does_not_tell_whether_a_candidate_arrived(serve):
     """The next stage saw others of the first stage's candidates than those that are kept of it: nobody can say."""
     sample = Raw("search", "retrieval", SEARCH.rows, tier="sampled", kept=(4,))
     judged = Raw("judge", "filtering", [row("a", verdict="passed")])
@@ -103,10 +103,10 @@ def test_a_sample_does_not_tell_whether_a_candidate_arrived(tmp_path):
         e = await got(client, f"/v1/runs/{uuid(1)}/candidates/e")
         assert (e["outcome"], e["steps"][1]["seen"]) == ("unknown", "no")
 
-    serving(tmp_path, ask, run_events(1, [sample, judged]))
+    serving(serve, ask, run_events(1, [sample, judged]))
 
 
-def test_a_funnel_flags_duplicates_and_changed_ids(tmp_path):
+def test_a_funnel_flags_duplicates_and_changed_ids(serve):
     """An id that comes twice, and ids that go out without having come in."""
     twice = Raw("search", "retrieval", [row("a", rank=1), row("a", rank=2), row("b", rank=3)])
     changed = Raw("score", "scoring", [row("a", score=1), row("b2", score=2)], {"facts": {"unknown_outputs": 1}})
@@ -117,10 +117,10 @@ def test_a_funnel_flags_duplicates_and_changed_ids(tmp_path):
         assert {"flag": "changed_ids", "count": 1, "ids": []} in stages[1]["flags"]
         assert (stages[1]["in"], stages[1]["out"], stages[1]["added"], stages[1]["balance"]) == (1, 2, 1, 0)
 
-    serving(tmp_path, ask, run_events(1, [twice, changed]))
+    serving(serve, ask, run_events(1, [twice, changed]))
 
 
-def test_nested_stages_belong_to_their_parent(tmp_path):
+def test_nested_stages_belong_to_their_parent(serve):
     """What happens within a stage is no loss between its siblings."""
     inner = Raw("inner", "filtering", [row("a", verdict="failed")], {"parent_id": uuid(1002)})
 
@@ -130,10 +130,10 @@ def test_nested_stages_belong_to_their_parent(tmp_path):
         a = await got(client, f"/v1/runs/{uuid(1)}/candidates/a")
         assert (a["outcome"], a["steps"][4]["lost"]) == ("kept", True)
 
-    serving(tmp_path, ask, run_events(1, [*RUN, inner]))
+    serving(serve, ask, run_events(1, [*RUN, inner]))
 
 
-def test_a_pipeline_over_time(tmp_path):
+def test_a_pipeline_over_time(serve):
     """Counts and labels added up by day and stage."""
 
     async def ask(client):
@@ -149,10 +149,10 @@ def test_a_pipeline_over_time(tmp_path):
         assert error_of(response, 422)["path"] == "bucket"
 
     later = {"started_at": "2026-11-02T10:00:00Z"}
-    serving(tmp_path, ask, run_events(1, [JUDGE]), run_events(2, [JUDGE]), run_events(3, [JUDGE, SEARCH], **later))
+    serving(serve, ask, run_events(1, [JUDGE]), run_events(2, [JUDGE]), run_events(3, [JUDGE, SEARCH], **later))
 
 
-def test_a_diff(tmp_path):
+def test_a_diff(serve):
     """The first stage that differs, the flip, the order, the metric and the input."""
     other = Raw(
         "judge", "filtering", [*JUDGE.rows[:2], row("c", verdict="failed", reason_label="new"), *JUDGE.rows[3:]]
@@ -175,10 +175,10 @@ def test_a_diff(tmp_path):
 
     first = run_events(1, RUN, input={"q": {"words": ["shoe", "red"]}})
     second = run_events(2, [SEARCH, other, turned], input={"q": {"words": ["shoe", "blue"]}})
-    serving(tmp_path, ask, first, second)
+    serving(serve, ask, first, second)
 
 
-def test_a_what_if(tmp_path):
+def test_a_what_if(serve):
     """Who would pass at 0.45, the nearest misses, and what each label costs."""
 
     async def ask(client):
@@ -192,10 +192,10 @@ def test_a_what_if(tmp_path):
         assert labels == [{"label": "too_dear", "more": 1, "exact": True, "at_most": True}]
         assert error_of(await client.get(f"/v1/runs/{uuid(1)}/whatif/none"), 404)["hint"].startswith("It has search")
 
-    serving(tmp_path, ask, run_events(1, RUN))
+    serving(serve, ask, run_events(1, RUN))
 
 
-def test_without_a_check_only_those_survive_that_fail_no_other(tmp_path):
+def test_without_a_check_only_those_survive_that_fail_no_other(serve):
     """With an evaluation table a candidate that breaks two rules does not survive without one of them."""
     table = [
         row("a", verdict="failed", reason_label="price", checks={"price": {"passed": False}, "age": {"passed": True}}),
@@ -206,10 +206,10 @@ def test_without_a_check_only_those_survive_that_fail_no_other(tmp_path):
         labels = (await got(client, f"/v1/runs/{uuid(1)}/whatif/judge"))["labels"]
         assert labels == [{"label": "price", "more": 1, "exact": True, "at_most": False}]
 
-    serving(tmp_path, ask, run_events(1, [Raw("judge", "filtering", table)]))
+    serving(serve, ask, run_events(1, [Raw("judge", "filtering", table)]))
 
 
-def test_a_reverse_lookup(tmp_path):
+def test_a_reverse_lookup(serve):
     """How often, for what, and in which runs; narrowed by time and pipeline."""
 
     async def ask(client):
@@ -224,10 +224,10 @@ def test_a_reverse_lookup(tmp_path):
         assert error_of(await client.get("/v1/lost/b", params={"since": "soon"}), 422)["path"] == "since"
 
     later = {"started_at": "2026-11-02T10:00:00Z"}
-    serving(tmp_path, ask, run_events(1, RUN), run_events(2, RUN, **later))
+    serving(serve, ask, run_events(1, RUN), run_events(2, RUN, **later))
 
 
-def test_groups_of_runs(tmp_path):
+def test_groups_of_runs(serve):
     """A filter that became stricter moved; one that did not, did not."""
     strict = Raw("judge", "filtering", [row(str(n), verdict="failed", reason_label="too_dear") for n in range(10)])
     mild = Raw("judge", "filtering", [row(str(n), verdict="passed") for n in range(10)])
@@ -260,7 +260,7 @@ def test_groups_of_runs(tmp_path):
         ):  # fmt: skip
             assert error_of(await client.post("/v1/compare", json=body), 422)["path"] == path
 
-    serving(tmp_path, ask, *before, *after)
+    serving(serve, ask, *before, *after)
 
 
 def test_the_statistics():
@@ -284,7 +284,7 @@ def test_the_statistics():
     assert robust_scale([1, 2, 3, 4, 100]) == (3, pytest.approx(1.2533 * (2 + 1 + 0 + 1 + 97) / 5))
 
 
-def test_runs_that_are_not_there(tmp_path):
+def test_runs_that_are_not_there(serve):
     """Each path says 404 in the one shape."""
 
     async def ask(client):
@@ -294,7 +294,7 @@ def test_runs_that_are_not_there(tmp_path):
         ):  # fmt: skip
             assert error_of(await client.get(path), 404)["code"] == "not_found"
 
-    serving(tmp_path, ask)
+    serving(serve, ask)
 
 
 def test_removed_candidates_are_not_kept():

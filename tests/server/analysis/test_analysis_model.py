@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.server.analysis.support import Raw, got, row, run_events, sent, uuid
-from tests.server.helpers import in_service
 from xray.exceptions import ConfigurationError
 from xray_server.analysis.llm import Model, ModelSettings
 from xray_server.analysis.record import RunRecord, StageRecord
@@ -185,7 +184,7 @@ INJECTED = (
 )
 
 
-def test_text_within_candidates_cannot_reach_another_run(tmp_path, monkeypatch):
+def test_text_within_candidates_cannot_reach_another_run(serve, monkeypatch):
     """Even a model that does what an injected text says can only speak about the run that it was asked about."""
     text = INJECTED % (uuid(2), uuid(2))
     fallen_for_it = {**GOOD, "run_id": uuid(2), "id": uuid(2), "analysis": {"faulty_stage": "x"}, "confidence": 1}
@@ -207,16 +206,17 @@ def test_text_within_candidates_cannot_reach_another_run(tmp_path, monkeypatch):
             assert [each["id"] for each in rows] == [uuid(1)]
             assert rows[0]["analysis"]["by"] == "model"
             assert rows[0]["analysis"]["confidence"] == 1
+            assert rows[0]["analysis"]["statistics"]["history"] == 1  # side by side
             assert await got(client, f"/v1/runs/{uuid(2)}") == before
 
-        in_service(tmp_path, use)
+        serve(use)
     ((_, _, body),) = server.requests
     assert body["messages"][0]["role"] == "system"
     assert text[:60] not in body["messages"][0]["content"]
     assert json.loads(body["messages"][1]["content"])["stages"][0]["path"] == "search"
 
 
-def test_a_model_that_fails_leaves_the_statistics_on_the_run(tmp_path, monkeypatch):
+def test_a_model_that_fails_leaves_the_statistics_on_the_run(serve, monkeypatch):
     """What was stored stays, and the service goes on."""
     with chat((401, b"")) as (url, server):
         monkeypatch.setenv("XRAY_LLM_BASE_URL", url)
@@ -231,10 +231,10 @@ def test_a_model_that_fails_leaves_the_statistics_on_the_run(tmp_path, monkeypat
                 await asyncio.sleep(0.01)
             assert (await got(client, f"/v1/runs/{uuid(1)}"))["analysis"]["by"] == "statistics"
 
-        in_service(tmp_path, use)
+        serve(use)
 
 
-def test_without_a_model_it_is_said(tmp_path, monkeypatch):
+def test_without_a_model_it_is_said(serve, monkeypatch):
     """The statistical analysis is stored all the same; a later one takes its place."""
     monkeypatch.setattr("xray_server.analysis.analyst.now_ms", lambda: 1_800_000_000_000)
     monkeypatch.delenv("XRAY_LLM_BASE_URL", raising=False)
@@ -249,10 +249,10 @@ def test_without_a_model_it_is_said(tmp_path, monkeypatch):
         stored = (await got(client, f"/v1/runs/{uuid(1)}"))["analysis"]
         assert stored["analyzed_at"] == second["stored"]["analyzed_at"] > first["stored"]["analyzed_at"]
 
-    in_service(tmp_path, use)
+    serve(use)
 
 
-def test_a_batch_can_ask_for_the_analysis_of_the_runs_that_it_ends(tmp_path):
+def test_a_batch_can_ask_for_the_analysis_of_the_runs_that_it_ends(serve):
     """In the background; a run that the batch does not end, and an event that is none, are passed over."""
     events = [run_events(1, [Raw("judge", "filtering", [row("a")])]), run_events(2, [])[:-1]]
 
@@ -267,4 +267,4 @@ def test_a_batch_can_ask_for_the_analysis_of_the_runs_that_it_ends(tmp_path):
         assert found["analysis"]["by"] == "statistics"
         assert "analysis" not in await got(client, f"/v1/runs/{uuid(2)}")
 
-    in_service(tmp_path, use)
+    serve(use)

@@ -7,15 +7,12 @@ what the raw candidates say.
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.server.analysis.support import TIERS, Raw, got, row, run_events, sent, uuid
-from tests.server.helpers import in_service
 
 LABELS = ("too_dear", "too_old")
 SCORES = st.integers(0, 20).map(lambda n: n / 20)
@@ -82,23 +79,22 @@ def truth_of(stages, candidate_id):
     return "kept", None
 
 
-def asked(*runs, ask):
+def asked(serve, *runs, ask):
     """Send runs to a service and put questions to it."""
 
     async def use(client):
         await sent(client, *runs)
         await ask(client)
 
-    with tempfile.TemporaryDirectory() as folder:
-        in_service(Path(folder), use)
+    serve(use)
 
 
-PROPERTY = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+PROPERTY = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @PROPERTY
 @given(stages_of_a_run())
-def test_a_passport_says_what_happened_or_that_it_is_not_known(stages):
+def test_a_passport_says_what_happened_or_that_it_is_not_known(serve, stages):
     """Every id that occurs, and one that does not: the outcome is the raw candidates' or ``unknown``."""
 
     async def ask(client):
@@ -114,12 +110,12 @@ def test_a_passport_says_what_happened_or_that_it_is_not_known(stages):
             if all(map(is_whole, stages)) or told[0] != "unknown":
                 assert told == truth_of(stages, candidate_id)
 
-    asked(run_events(1, stages), ask=ask)
+    asked(serve, run_events(1, stages), ask=ask)
 
 
 @PROPERTY
 @given(stages_of_a_run())
-def test_a_funnel_counts_what_the_raw_candidates_say(stages):
+def test_a_funnel_counts_what_the_raw_candidates_say(serve, stages):
     """Counts at every tier; where candidates are kept, each one that vanished or came up is named."""
 
     async def ask(client):
@@ -142,12 +138,12 @@ def test_a_funnel_counts_what_the_raw_candidates_say(stages):
             flags = [flag["flag"] for told in answer["stages"] for flag in told["flags"]]
             assert answer["conserved"] is (not flags)
 
-    asked(run_events(1, stages), ask=ask)
+    asked(serve, run_events(1, stages), ask=ask)
 
 
 @PROPERTY
 @given(stages_of_a_run(), stages_of_a_run())
-def test_a_diff_finds_the_flips_of_the_raw_candidates(a, b):
+def test_a_diff_finds_the_flips_of_the_raw_candidates(serve, a, b):
     """All flips among stored candidates and no other; what only one run has where the other can tell."""
 
     async def ask(client):
@@ -172,12 +168,12 @@ def test_a_diff_finds_the_flips_of_the_raw_candidates(a, b):
             first = next((x.name for x, equal in zip(a, same, strict=True) if not equal), None)
             assert answer["first_divergent"] == first
 
-    asked(run_events(1, a), run_events(2, b), ask=ask)
+    asked(serve, run_events(1, a), run_events(2, b), ask=ask)
 
 
 @PROPERTY
 @given(stages_of_a_run(), SCORES, st.booleans())
-def test_a_what_if_counts_the_stored_scores(stages, threshold, below):
+def test_a_what_if_counts_the_stored_scores(serve, stages, threshold, below):
     """Who would pass by the stored scores; what a label costs is exact at every tier."""
 
     async def ask(client):
@@ -198,12 +194,12 @@ def test_a_what_if_counts_the_stored_scores(stages, threshold, below):
         assert {each["label"]: each["more"] for each in labels} == counted
         assert all(each["exact"] for each in labels)
 
-    asked(run_events(1, stages), ask=ask)
+    asked(serve, run_events(1, stages), ask=ask)
 
 
 @PROPERTY
 @given(st.lists(stages_of_a_run(), min_size=1, max_size=4))
-def test_a_reverse_lookup_counts_what_is_stored(runs):
+def test_a_reverse_lookup_counts_what_is_stored(serve, runs):
     """Over all runs: how often each stage saw the candidate and lost it, and why."""
 
     async def ask(client):
@@ -226,4 +222,4 @@ def test_a_reverse_lookup_counts_what_is_stored(runs):
             every = sum(1 for _ in itertools.chain(*runs))
             assert answer["coverage"] == {"stages_looked_at": every, "without_all_candidates": hidden}
 
-    asked(*(run_events(number + 1, stages) for number, stages in enumerate(runs)), ask=ask)
+    asked(serve, *(run_events(number + 1, stages) for number, stages in enumerate(runs)), ask=ask)

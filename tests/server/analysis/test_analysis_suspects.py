@@ -8,6 +8,9 @@ import pytest
 
 from tests.server.analysis.support import Raw, got, row, run_events, sent
 from tests.server.helpers import in_service
+from xray_server.analysis.features import profiles
+from xray_server.analysis.reading import Reader
+from xray_server.testing_data import PROJECT
 
 
 def a_run(number, *, strict=False, shifted=False, slow=None, lost=None, words=("red shoe", "boots")):
@@ -120,3 +123,22 @@ def test_a_version_is_compared_with_itself_where_it_has_enough_runs(tmp_path):
     assert analyzed(tmp_path / "b", mine, history=[*old, *new[:39]])[0]["history"] == 99
     (tmp_path / "c").mkdir()
     assert analyzed(tmp_path / "c", mine, history=history, version="1")[0]["history"] == 60
+
+
+def test_what_is_read_of_the_history_is_what_its_features_are_made_of(serve):
+    """Columns that no feature needs are left out; every profile is that of the whole run."""
+    runs = [a_run(number) for number in range(1, 6)]
+
+    async def use(client):
+        await sent(client, *runs)
+        reader = Reader(client._transport.app.state.service.store, PROJECT)
+        ids = [events[0]["run"]["id"] for events in runs]
+        whole = {run_id: await reader.run(run_id) for run_id in ids}
+        past = await reader.history_of(whole[ids[0]].document, limit=10)
+        assert {run.id for run in past} == set(ids[1:])
+        for run in past:
+            assert profiles(run) == profiles(whole[run.id])
+            assert "source" not in run.stages[1].columns.values
+            assert all(stage.has_all for stage in run.stages)
+
+    serve(use)
