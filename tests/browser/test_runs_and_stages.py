@@ -311,7 +311,10 @@ def large(count: int) -> list[list[object]]:
     for start in range(0, count, 500):
         numbers = range(start, min(start + 500, count))
         batches += [[_step(n, run) for n in numbers]]
-    return [*batches, [{"type": "run.end", "run": run, "duration_ms": 30_000.0, "status": "success"}]]
+    return [
+        *batches,
+        [{"type": "run.end", "run": run, "duration_ms": 30_000.0, "status": "success", "stage_count": count}],
+    ]
 
 
 def test_a_run_of_three_thousand_stages_is_at_hand(

@@ -24,7 +24,11 @@ router = APIRouter(include_in_schema=False)
 
 STAGES_A_PAGE = 100
 MAX_CANDIDATES = 5000
-"""Of a run with more candidates the funnel is checked by the stages' figures alone."""
+MAX_COUNTED_STAGES = 100
+"""Of a run with more candidates, or more stages, the funnel is checked by the stages' figures alone."""
+
+MAX_COMPARED_STAGES = 300
+"""A run with more stages is compared with its history when somebody asks for it: all of its candidates are read."""
 
 
 class RunPage(PageParameters):
@@ -59,6 +63,7 @@ async def run(run_id: str, request: Request, service: Here) -> Response:
         "depths": _depths(answer["rows"]) if parameters.sort == "order" else {},
         "traces": list(traces)[:5],
         "has_stages": bool(answer["rows"]),
+        "is_large": found.get("stage_count", 0) > MAX_COMPARED_STAGES or len(answer["rows"]) > MAX_COMPARED_STAGES,
     }
     return render(request, "run.html", shown)
 
@@ -92,7 +97,8 @@ async def flow(run_id: str, request: Request, service: Here, _: Annotated[Parame
 
 async def _with_candidates(reader: Reader, record: RunRecord) -> RunRecord:
     """The same with its candidates, where they are few enough to be counted one by one."""
-    if not 0 < sum(stage.seen for stage in record.stages) <= MAX_CANDIDATES:
+    few = len(record.stages) <= MAX_COUNTED_STAGES
+    if not few or not 0 < sum(stage.seen for stage in record.stages) <= MAX_CANDIDATES:
         return record
     stages: list[StageRecord] = [await reader.stage(stage.document) for stage in record.stages]
     return RunRecord(record.document, stages)

@@ -95,6 +95,7 @@ async def runs(request: Request, service: Here) -> Response:
         "rows": rows,
         "sort": parameters.sort,
         "metric": parameters.sort.lstrip("-").removeprefix("metrics.").lstrip("$") if by_metric else None,
+        "unit": await _unit(service, parameters.sort) if by_metric else "",
         "sorts": await _sorts(service, parameters.sort),
         "choices": await choices(service),
         "statuses": STATUSES,
@@ -166,6 +167,12 @@ def _counts(stages: Sequence[Document]) -> tuple[int, int] | None:
     went = [metrics.get("output_count") for metrics in outer]
     numbers = [count for count in came if isinstance(count, int)], [count for count in went if isinstance(count, int)]
     return (max(numbers[0]), numbers[1][-1]) if all(numbers) else None
+
+
+async def _unit(service: Service, sort: str) -> str:
+    name = sort.lstrip("-").removeprefix("metrics.").lstrip("$").partition(".")[0]
+    declared = (metric for metrics in (await service.declarations()).values() for metric in metrics)
+    return next((metric.unit for metric in declared if folded(metric.name) == folded(name)), "")
 
 
 async def _sorts(service: Service, current: str) -> list[tuple[str, str]]:
