@@ -103,6 +103,7 @@ class Stage(Document):
     z: Packed | None = Field(None, description="All other fields.")
     n: int | None = Field(None, description="How many candidates it has, where these are not as many as ``c`` says.")
     k: bytes | None = Field(None, description="Its marks, of ten bits.")
+    f: bytes | None = Field(None, description="Its zones.")
     b: bytes | None = Field(None, description="The page.")
 
     class Settings:
@@ -133,6 +134,7 @@ class Page(Document):
     a: dt.datetime | None = Field(None, description="The run's start.")
     n: int = Field(description="How many candidates there are.")
     k: bytes = Field(description="Marks of two bytes, for each id and reason label, to narrow by.")
+    f: bytes | None = Field(None, description="The zones of fields that the stage declares as indexed.")
     b: bytes = Field(description="Everything else, compressed.")
 
     class Settings:
@@ -227,6 +229,28 @@ class BucketState(Document):
         )
 
 
+class NamedKey(BaseModel):
+    """The ``_id`` of a named document."""
+
+    p: str = Field(description="The project.")
+    k: str = Field(description="What it is.")
+    n: str = Field(description="Its name.")
+
+
+class Named(Document):
+    """What people saved under a name."""
+
+    id: NamedKey  # type: ignore[assignment]  # as above
+    document: Packed
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+    class Settings:
+        """Where named documents lie."""
+
+        name = "named"
+
+
 class StoreForm(Document):
     """The document that says in which form this database is (``form``), and the counters."""
 
@@ -241,7 +265,7 @@ class StoreForm(Document):
 
 
 DECLARED: tuple[type[Document], ...] = (
-    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, StoreForm,
+    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, Named, StoreForm,
 )  # fmt: skip
 
 

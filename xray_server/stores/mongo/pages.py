@@ -1,7 +1,7 @@
 """How candidates lie: the page of a small stage in the stage's own document, all others in a collection of their own.
 
-A page has in the open only *marks*, a small number for each of its ids and reason labels; everything else of it is one
-compressed block.
+A page has in the open only *marks*, a small number for each of its ids and reason labels, and the zones of fields that
+its stage declares as indexed; everything else of it is one compressed block.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from typing import Any, Final
 import msgspec
 from bson.datetime_ms import DatetimeMS
 
+from xray_server.documents import CANDIDATE_FIELDS
 from xray_server.packing import read_texts, write_texts
 from xray_server.pages import CandidatePage
 from xray_server.query.ast import And, Compare, Condition, Field, In, Or, Test
-from xray_server.stores.mongo import ids
+from xray_server.stores.mongo import ids, zones
 from xray_server.stores.mongo.dictionaries import Decompressors, decompress
 from xray_server.stores.mongo.forms import Raw
+from xray_server.zones import Zones, may_match
 
 COLLECTION: Final = "pages"
 
 INLINE_BYTES = 4096
 """How long a pack may be that lies in the stage's document; compressed it is about a quarter of that."""
 
-BLOCK, MARKS, COUNT, PROJECT, START, OVER = "b", "k", "n", "p", "a", "c"
-INLINE: Final = (BLOCK, MARKS, COUNT)
+BLOCK, MARKS, ZONES, COUNT, PROJECT, START, OVER = "b", "k", "f", "n", "p", "a", "c"
+INLINE: Final = (BLOCK, MARKS, ZONES, COUNT)
 """What a stage's document has of its page, and only then; the page's start is the run's."""
 
 HAS_PAGE: Final[Mapping[str, Any]] = {MARKS: {"$exists": True}}
@@ -67,7 +69,8 @@ def encode(project: int, page: CandidatePage, data: bytes, compress: Callable[[b
         raw[START] = DatetimeMS(page.started_at)
     marks = _marks(page)
     packed_marks = struct.pack(f">{len(marks)}H", *marks)
-    return raw | {PROJECT: project, COUNT: len(page.seqs), MARKS: packed_marks, BLOCK: compress(data)}
+    raw |= {PROJECT: project, COUNT: len(page.seqs), MARKS: packed_marks, BLOCK: compress(data)}
+    return raw | _zones(page)
 
 
 def encode_inline(
@@ -84,7 +87,13 @@ def encode_inline(
     digits = "".join(f"{mark & (1 << _BITS) - 1:0{_BITS}b}" for mark in _marks(page))
     marks = int("1" + digits, 2)  # the first bit says where the marks begin
     raw: Raw = {MARKS: marks.to_bytes(len(digits) // 8 + 1, "big"), BLOCK: compress(data)}
-    return raw if metrics_over == len(page.seqs) else {COUNT: len(page.seqs), **raw}
+    if metrics_over != len(page.seqs):
+        raw[COUNT] = len(page.seqs)
+    return raw | _zones(page)
+
+
+def _zones(page: CandidatePage) -> Raw:
+    return {ZONES: zones.encode(page.zones)} if page.zones else {}
 
 
 def decode(raw: Mapping[str, Any], decompressors: Decompressors) -> CandidatePage:
@@ -106,6 +115,7 @@ def decode(raw: Mapping[str, Any], decompressors: Decompressors) -> CandidatePag
         ids=read_texts(texts, count),
         reason_labels=labels,
         packed=packed,
+        zones=zones.decode(raw.get(ZONES)),
     )
 
 
@@ -131,7 +141,7 @@ def _marks(page: CandidatePage) -> list[int]:
 
 
 def narrows(candidate: Condition) -> bool:
-    """Whether marks say anything about a condition on a candidate."""
+    """Whether what a page has in the open says anything about a condition on a candidate."""
     match candidate:
         case And(conditions):
             return any(map(narrows, conditions))
@@ -141,32 +151,41 @@ def narrows(candidate: Condition) -> bool:
             return True
         case Test(Field((("candidate_id" | "reason_label"),)), In(values)):
             return all(isinstance(value, str) for value in values)
+        case Test(Field(path), Compare() | In()):
+            return _is_free(path)
     return False
 
 
 def may_hold(candidate: Condition, raw: Mapping[str, Any]) -> bool:
     """Whether the page of a document of either collection may hold a candidate that satisfies the condition.
 
-    Of the pages that do not, two or three in a hundred seem to.
+    By ids and labels, of the pages that do not two or three in a hundred seem to.
     """
-    marks = bytes(raw[MARKS])
+    marks, fields = bytes(raw[MARKS]), zones.decode(raw.get(ZONES))
     if "st" in raw:
-        return _holds(candidate, frozenset(struct.unpack(f">{len(marks) // 2}H", marks)), 0xFFFF)
+        return _holds(candidate, frozenset(struct.unpack(f">{len(marks) // 2}H", marks)), 0xFFFF, fields)
     digits = f"{int.from_bytes(marks, 'big'):b}"[1:]
     found = frozenset(int(digits[at : at + _BITS], 2) for at in range(0, len(digits), _BITS))
-    return _holds(candidate, found, (1 << _BITS) - 1)
+    return _holds(candidate, found, (1 << _BITS) - 1, fields)
 
 
-def _holds(candidate: Condition, marks: frozenset[int], bits: int) -> bool:
+def _holds(candidate: Condition, marks: frozenset[int], bits: int, fields: Zones) -> bool:
     match candidate:
         case And(conditions):
-            return all(_holds(part, marks, bits) for part in conditions)
+            return all(_holds(part, marks, bits, fields) for part in conditions)
         case Or(conditions):
-            return any(_holds(part, marks, bits) for part in conditions)
+            return any(_holds(part, marks, bits, fields) for part in conditions)
         case Test(Field((("candidate_id" | "reason_label") as name,)), Compare("eq", str() as text)):
             return _mark(name, text) & bits in marks
         case Test(Field((("candidate_id" | "reason_label") as name,)), In(values)) if all(
             isinstance(value, str) for value in values
         ):
             return any(_mark(name, value) & bits in marks for value in values)
+        case Test(Field(path)) if _is_free(path):
+            return may_match(candidate, fields)
     return True
+
+
+def _is_free(path: tuple[str, ...]) -> bool:
+    """Whether a path leads into what users record, of which stages may declare fields as indexed."""
+    return len(path) > 1 or (bool(path) and path[0] not in CANDIDATE_FIELDS)

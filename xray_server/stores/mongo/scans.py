@@ -30,6 +30,8 @@ CHUNK = 200
 """Documents that are joined at once."""
 
 Sort = list[tuple[str, int]]
+_IN_THE_OPEN = {pages.MARKS: 1, pages.ZONES: 1}
+"""What of a page says whether it may hold a candidate."""
 Join = Callable[[list[Raw]], Awaitable[list[Raw]]]
 """Leaves out the documents that have no partner in another collection."""
 
@@ -183,7 +185,7 @@ class Scanner:
         found = {stage["_id"] for stage in stages if pages.MARKS in stage and pages.may_hold(candidate, stage)}
         others = [stage["_id"] for stage in stages if stage["_id"] not in found]
         if others:
-            outside = self._database[pages.COLLECTION].find({"st": {"$in": others}}, {"st": 1, pages.MARKS: 1})
+            outside = self._database[pages.COLLECTION].find({"st": {"$in": others}}, {"st": 1, **_IN_THE_OPEN})
             async for raw in outside:
                 if raw["st"] not in found and pages.may_hold(candidate, raw):
                     found.add(raw["st"])
@@ -191,7 +193,7 @@ class Scanner:
 
     async def _with_stage(self, runs: list[Raw], stage: Filter, *, by_pages: bool) -> list[Raw]:
         where = all_of([{"r": {"$in": [run["_id"] for run in runs]}}, stage])
-        stages = await self._database[STAGES.collection].find(where, {"r": 1, pages.MARKS: 1}).to_list(None)
+        stages = await self._database[STAGES.collection].find(where, {"r": 1, **_IN_THE_OPEN}).to_list(None)
         if by_pages:
             stages = [
                 one

@@ -17,11 +17,14 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError, WaitQueueTimeoutError
 
 from xray.exceptions import StoreClosed, StoreError
+from xray.ids import now_ms
+from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, CandidatePage, merge_pages
 from xray_server.query.ast import Scan
 from xray_server.stores.base import (
     Bucket,
     Finding,
+    NamedDocument,
     PipelineSummary,
     Removed,
     Rollup,
@@ -32,7 +35,7 @@ from xray_server.stores.base import (
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import buckets, checks, ids, pages, upkeep
+from xray_server.stores.mongo import buckets, checks, ids, named, pages, upkeep
 from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
@@ -206,7 +209,7 @@ class MongoStore(Store):
         """The page that lies in the stage's document, where the pages from some number on are asked for."""
         if first > 0:
             return None
-        wanted = dict.fromkeys((pages.BLOCK, pages.COUNT, pages.OVER, pages.START, "r"), 1)
+        wanted = dict.fromkeys((*pages.INLINE, pages.OVER, pages.START, "r"), 1)
         raw = await database["stages"].find_one({"_id": stage, pages.BLOCK: {"$ne": None}}, wanted)
         return None if raw is None else (await self._codec.decode_pages(database, [raw]))[0]
 
@@ -255,6 +258,24 @@ class MongoStore(Store):
     ) -> Sequence[Rollup]:
         async with self._asked_to("read") as database:
             return await buckets.kept(database[buckets.COLLECTION], project, label, name, since, until)
+
+    # --- named documents ----------------------------------------------------------------------------------------
+
+    async def keep_named(self, project: str, kind: str, name: str, document: Document) -> NamedDocument:
+        async with self._asked_to("write") as database:
+            return await named.keep(database[named.COLLECTION], project, kind, name, document, now_ms())
+
+    async def named(self, project: str, kind: str, name: str) -> NamedDocument | None:
+        async with self._asked_to("read") as database:
+            return await named.one(database[named.COLLECTION], project, kind, name)
+
+    async def all_named(self, project: str, kind: str) -> Sequence[NamedDocument]:
+        async with self._asked_to("read") as database:
+            return await named.every(database[named.COLLECTION], project, kind)
+
+    async def remove_named(self, project: str, kind: str, name: str) -> bool:
+        async with self._asked_to("write") as database:
+            return await named.remove(database[named.COLLECTION], project, kind, name)
 
     # --- keeping house ------------------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
+from xray_server.documents import CANDIDATE_FIELDS, PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
 from xray_server.query.ast import And, Compare, Condition, Exists, Field, In, Metric, Not, Or, Reference, Test
+from xray_server.stores.sqlite import zones
 from xray_server.stores.sqlite.rows import METRIC_NULL, METRIC_OTHER, RUNS, STAGES, mark
 from xray_server.stores.sqlite.sql import (
     FALSE,
@@ -340,6 +341,8 @@ def page_condition(candidate: Condition) -> Sql:
             return any_of(_mentions(name, value) for value in values)
         case Test(Field(("score",)), Compare(op, value)) if _fits("number", value) and _is_plain(value):
             return _reaches(op, value)
+        case Test(Field(path)) if len(path) > 1 or path[0] not in CANDIDATE_FIELDS:
+            return zones.condition(candidate)
     return TRUE
 
 
