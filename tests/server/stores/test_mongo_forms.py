@@ -17,6 +17,7 @@ from pymongo.errors import AutoReconnect
 from tests.mongodb import Databases
 from tests.server.stores.test_mongo import with_stores
 from xray.exceptions import StoreError
+from xray.ids import is_id
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, CandidatePage, paginate
 from xray_server.query.ast import And, Compare, Condition, Field, In, Not, Or, Scan, SortKey
@@ -77,7 +78,7 @@ async def all_pages(store: Store, stage_id: str) -> list[CandidatePage]:
 @example(text="0/", number=uuid.UUID(int=0))
 def test_the_bound_of_a_text_parts_the_uuids_as_their_texts_do(text: str, number: uuid.UUID) -> None:
     """A UUID is at or above the bound where its text comes after the text that the bound was made of."""
-    if ids.is_id(text):
+    if is_id(text):
         return
     bound = ids.least_id_above(text)
     assert (bound is not None and number.bytes >= bound) is (str(number) > text)
@@ -108,12 +109,12 @@ def test_ids_of_both_kinds_are_compared_as_texts(url: str) -> None:
         await store.write("other", WriteBatch(runs=runs, stages=stages))
         for bound in bounds:
             for op in ("eq", "gt", "gte", "lt", "lte"):
-                condition = Condition_(Field(("id",)), Compare(op, bound))  # type: ignore[arg-type]
+                condition = Condition_(Field(("id",)), Compare(op, bound))
                 for asked in (condition, Not(condition)):
                     found = ids_of(await store.scan(PROJECT, Scan("runs", pipeline=asked)))
                     assert sorted(found) == sorted(i for i, run in runs.items() if matches(asked, run)), asked
                 for path in (("run_id",), ("parent_id",), ("pipeline", "id")):
-                    asked = Condition_(Field(path), Compare(op, bound))  # type: ignore[arg-type]
+                    asked = Condition_(Field(path), Compare(op, bound))
                     found = ids_of(await store.scan(PROJECT, Scan("stages", stage=asked)))
                     assert sorted(found) == sorted(i for i, one in stages.items() if matches(asked, one)), asked
 
@@ -124,7 +125,7 @@ def test_ids_of_both_kinds_are_compared_as_texts(url: str) -> None:
 @pytest.mark.parametrize("first", [None, "started_at", "path", "status"])
 def test_ids_of_both_kinds_can_be_gone_through_in_steps(url: str, first: str | None, descending: bool) -> None:
     """In steps of any size, by id alone or behind another key, each document comes once, and always in one order."""
-    sort = (SortKey(Field(("id",)), descending),)
+    sort: tuple[SortKey, ...] = (SortKey(Field(("id",)), descending),)
     if first is not None:
         sort = (SortKey(Field((first,)), descending), *sort)
     batch = WriteBatch()
@@ -352,6 +353,27 @@ def test_nothing_names_a_dictionary_that_is_not_there(url: str) -> None:
         assert await documents(other, "stages") == many(0).stages
 
     with_stores(url, use, count=2)
+
+
+def test_more_dictionaries_than_are_kept_in_memory(url: str) -> None:
+    """Values of many kinds, and those without a dictionary, are read one after the other by one service."""
+
+    async def use(store: Store, other: Store) -> None:
+        plain = a_stage(9000, columns=30)
+        await store.write(PROJECT, plain)
+        batch = many(0)
+        for number, stage in enumerate(batch.stages.values()):
+            stage["name"] = f"filter {number % 5}"
+        await store.write(PROJECT, batch)
+        for _ in range(2):
+            for page in (*batch.pages[:10], *plain.pages):
+                assert await all_pages(other, page.stage_id) == [page]
+
+    small = mock.patch.object(dictionaries, "SAMPLE_BYTES", 5000), mock.patch.object(dictionaries, "MAX_IN_USE", 2)
+    with small[0], small[1]:
+        with_stores(url, use, count=2)
+    with MongoClient[Any](url) as client:
+        assert client.get_default_database()["dictionaries"].count_documents({"kind": {"$regex": "^small"}}) > 2
 
 
 def test_a_missing_dictionary_is_a_clear_error(url: str) -> None:

@@ -16,7 +16,8 @@ from xray_server.documents import Document
 from xray_server.pages import CandidatePage
 from xray_server.stores.mongo import pages
 from xray_server.stores.mongo.dictionaries import Compressors, Decompressors, Dictionaries, Kind
-from xray_server.stores.mongo.forms import REST, RUNS, Form, Raw, metric_numbers
+from xray_server.stores.mongo.forms import RUNS, Form, Raw, metric_numbers
+from xray_server.stores.mongo.layout import REST
 from xray_server.stores.mongo.words import ITSELF, METRIC, Word, Words
 
 

@@ -32,8 +32,9 @@ from xray_server.stores.mongo.filters import (
     exact,
     negated,
 )
-from xray_server.stores.mongo.forms import ALWAYS, RUNS, STAGES, Form, Place
+from xray_server.stores.mongo.forms import RUNS, STAGES, Form
 from xray_server.stores.mongo.known import Known, place_of
+from xray_server.stores.mongo.layout import ALWAYS, LISTED, Place
 
 _TEXT: tuple[Kind, ...] = ("id", "string", "strings")
 _NUMBERS: tuple[Kind, ...] = ("time", "number", "count")
@@ -102,7 +103,7 @@ class Compiler:
         found = _one_of(place.path, [self._known.word(place, text) for text in texts])
         if place.storage != "as_name":
             return found
-        named = _one_of(forms.LISTED, [self._known.name(text) for text in texts])
+        named = _one_of(LISTED, [self._known.name(text) for text in texts])
         return any_of([found, all_of([{place.path: None}, named])])
 
     def absent(self, place: Place) -> Filter:
@@ -207,7 +208,7 @@ def about_the_copy(condition: Condition) -> Condition:
 def says_the_project(filter_: Filter) -> bool:
     """Whether a filter lets through documents of one project only, because it names a number or a key of its."""
     # Not by a metric's: with the project beside it, a server may as well go by start, where nearly all stages match.
-    return _names_one_of(filter_, (forms.LISTED, "l", "r", "_id"))
+    return _names_one_of(filter_, (LISTED, "l", "r", "_id"))
 
 
 def names_keys(filter_: Filter) -> bool:

@@ -77,7 +77,7 @@ class Dictionaries:
         self._plain = _compressor(LEVEL, None)
         self._compressors: OrderedDict[Kind, zstandard.ZstdCompressor] = OrderedDict()
         self._decompressors: OrderedDict[int, zstandard.ZstdDecompressor] = OrderedDict()
-        self._decompressors[0] = zstandard.ZstdDecompressor()
+        self._without_dictionary = zstandard.ZstdDecompressor()
         self._samples: OrderedDict[Kind, _Samples] = OrderedDict()
         self._without: set[Kind] = set()
         self._training = asyncio.Lock()
@@ -104,7 +104,7 @@ class Dictionaries:
         Raises:
             StoreError: A value is damaged, or its dictionary is missing.
         """
-        numbers = set(map(number_of, frames))
+        numbers = set(map(number_of, frames)) - {0}
         found = {number: known for number in numbers if (known := self._decompressors.get(number)) is not None}
         missing = sorted(numbers - found.keys())
         if missing:
@@ -117,7 +117,7 @@ class Dictionaries:
                 self._decompressors[number] = found[number]
             while len(self._decompressors) > MAX_IN_USE:
                 self._decompressors.popitem(last=False)
-        return found
+        return found | {0: self._without_dictionary}
 
     async def _made(
         self, database: AsyncDatabase[Any], kind: Kind, samples: Sequence[bytes]

@@ -1,24 +1,33 @@
-"""How documents lie in the collections: which field where, and in which form.
-
-What questions name lies in the open, under names of one or two letters, because each document has them again; the
-rest is one value, compressed. ``documents`` beside this file says what each name stands for.
-"""
+"""How documents become BSON documents, and back; what lies where is in ``layout`` beside this file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
 from xray.exceptions import StoreError
-from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
+from xray_server.documents import RUN_FIELDS, Document, Kind
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.dictionaries import Decompressors, decompress
+from xray_server.stores.mongo.layout import (
+    ALWAYS,
+    LISTED,
+    METRICS,
+    REST,
+    RUN_PLACES,
+    STAGE_KINDS,
+    STAGE_PLACES,
+    USUAL,
+    WORDS,
+    Place,
+    Storage,
+    places,
+)
 from xray_server.stores.mongo.words import METRIC, ODD, Word
 
 Raw = dict[str, Any]
@@ -27,111 +36,14 @@ Raw = dict[str, Any]
 # Python's datetime ends in the year 9999 and starts in 1; a date of MongoDB does not.
 CODEC: CodecOptions[Raw] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 
-Storage = Literal[
-    "own_id", "key", "id", "own_run", "word", "mostly", "as_name", "listed", "time", "plain", "metrics", "rest"
-]
-"""How a field is kept.
-
-``own_id``: the document's id, in ``_id``. ``key``: a run's id behind its project. ``id``: an id without one.
-``own_run``: an id that is left out where it is the document's own ``run_id``, as it mostly is; absence is ``False``.
-``word``: the number of a text. ``mostly``: likewise, but what is usual is left out, and absence has a number.
-``as_name``: likewise, and the stage's name is what is usual.
-``listed``: a number in the list of those that one index serves; absence has a number too, so that each document has one
-of each field. ``time``: a date. ``plain``: as it is. ``metrics``: numbers under the numbers of their names. ``rest``:
-with others in the one compressed value.
-"""
-
 LONGEST_WORD = 200
 """Characters of a key and a text in metadata up to which questions are narrowed by them."""
 
 COMPRESS_FROM_BYTES = 32
 """JSON shorter than this is kept as text."""
 
-WORDS: Final = ("word", "mostly", "as_name", "listed")
-ALWAYS: Final = ("mostly", "as_name", "listed")
-"""Of these each document has a word, if only that of absence."""
-
-USUAL: Final = {"status": "success", "completeness": "complete"}
-"""What is left out."""
-
-LISTED: Final = "w"
-REST: Final = "z"
-METRICS: Final = "m"
-
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a field lies.
-
-    Args:
-        name: The field's name; of a run's field that a stage has again, with ``pipeline.`` before it.
-        path: The name in the collection.
-        storage: How it is kept.
-        kind: The kind of its values.
-    """
-
-    name: str
-    path: str
-    storage: Storage
-    kind: Kind
-
-    @property
-    def field(self) -> str:
-        """What its words are words of: a run's label and a stage's copy of it are one."""
-        return self.name.removeprefix("pipeline.")
-
-
-def _places(kinds: Mapping[str, Kind], where: Mapping[str, tuple[str, Storage]]) -> dict[str, Place]:
-    return {name: Place(name, *where.get(name, (REST, "rest")), kind) for name, kind in kinds.items()}
-
-
-_RUN_PLACES: dict[str, tuple[str, Storage]] = {
-    "id": ("_id", "own_id"),
-    "key": ("pk", "plain"),
-    "label": ("l", "listed"),
-    "version": ("y", "word"),
-    "environment": ("e", "word"),
-    "started_at": ("s", "time"),
-    "repository": ("rp", "word"),
-    "finished_at": ("f", "time"),
-    "duration_ms": ("d", "plain"),
-    "status": ("x", "mostly"),
-    "tags": ("t", "plain"),
-    "stage_count": ("sc", "plain"),
-    "completeness": ("q", "mostly"),
-    "sample_rate": ("sr", "plain"),
-}
-
-_STAGE_PLACES: dict[str, tuple[str, Storage]] = {
-    "id": ("_id", "own_id"),
-    "run_id": ("r", "key"),
-    "parent_id": ("u", "id"),
-    "order": ("o", "plain"),
-    "path": ("h", "as_name"),
-    "name": (LISTED, "listed"),
-    "type": (LISTED, "listed"),
-    "started_at": ("s", "time"),
-    "duration_ms": ("d", "plain"),
-    "status": ("x", "mostly"),
-    "reasoning": ("g", "plain"),
-    "metrics": (METRICS, "metrics"),
-    "metrics_over": ("c", "plain"),
-    "candidates_removed_at": ("gone", "time"),
-    "pipeline.id": ("pi", "own_run"),
-    "pipeline.key": ("pk", "plain"),
-    "pipeline.label": (LISTED, "listed"),
-    "pipeline.version": ("y", "word"),
-    "pipeline.environment": ("e", "word"),
-    "pipeline.started_at": ("a", "time"),
-}
-
-_STAGE_KINDS: dict[str, Kind] = {
-    **{name: kind for name, kind in STAGE_FIELDS.items() if name != "pipeline"},
-    **{f"pipeline.{name}": kind for name, kind in PIPELINE_FIELDS.items()},
-}
 
 
 class Form:
@@ -148,11 +60,12 @@ class Form:
         self, collection: str, kinds: Mapping[str, Kind], where: Mapping[str, tuple[str, Storage]], *, has_list: bool
     ) -> None:
         self.collection = collection
-        self.places = _places(kinds, where)
+        self.places = places(kinds, where)
         self.has_list = has_list
         self._listed = [place for place in self.places.values() if place.storage == "listed"]
         self._words = [place for place in self.places.values() if place.storage in WORDS]
         self._mostly = [place for place in self.places.values() if place.storage in ("mostly", "as_name")]
+        self._word_paths = [place.path for place in self._words if place.storage != "listed"]
         self._rest = frozenset(name for name, place in self.places.items() if place.storage == "rest")
         self._by_path = {
             place.path: place for place in self.places.values() if place.storage not in ("listed", "rest", "metrics")
@@ -281,7 +194,7 @@ class Form:
             yield from raw.get(LISTED, ())[1:]
         for place in self._single:
             yield raw[place.path]
-        for path in ("h", "y", "e", "x", "rp", "q"):
+        for path in self._word_paths:
             number = raw.get(path)
             if number is not None:
                 yield number
@@ -349,8 +262,8 @@ def _put(document: Document, pipeline: Document, name: str, value: Any) -> None:
         document[name] = value
 
 
-RUNS: Final = Form("runs", RUN_FIELDS, _RUN_PLACES, has_list=False)
-STAGES: Final = Form("stages", _STAGE_KINDS, _STAGE_PLACES, has_list=True)
+RUNS: Final = Form("runs", RUN_FIELDS, RUN_PLACES, has_list=False)
+STAGES: Final = Form("stages", STAGE_KINDS, STAGE_PLACES, has_list=True)
 
 
 def compressed(data: bytes, compress: Callable[[bytes], bytes]) -> str | bytes:

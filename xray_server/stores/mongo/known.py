@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pymongo.asynchronous.database import AsyncDatabase
 
 from xray_server.query.ast import And, Compare, Condition, Field, In, Metric, Not, Or, Reference, Test
-from xray_server.stores.mongo.forms import USUAL, WORDS, Form, Place, Raw, metric_path
+from xray_server.stores.mongo.forms import Form, Raw, metric_path
+from xray_server.stores.mongo.layout import USUAL, WORDS, Place
 from xray_server.stores.mongo.words import ITSELF, METRIC, NOTHING, ODD, Word, Words
 
 

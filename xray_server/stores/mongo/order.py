@@ -15,8 +15,9 @@ from xray_server.query.ast import Field, Metric, Scan, SortKey
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.filters import FALSE, Filter, all_of, any_of
-from xray_server.stores.mongo.forms import RUNS, STAGES, WORDS, Form, Place
+from xray_server.stores.mongo.forms import RUNS, STAGES, Form
 from xray_server.stores.mongo.known import Known, place_of
+from xray_server.stores.mongo.layout import WORDS, Place
 
 _IDS = ("own_id", "key", "id")
 

@@ -18,8 +18,9 @@ from xray_server.stores.mongo import ids, pages
 from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.compiler import Compiler, about_the_copy, names_keys, says_the_project
 from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of
-from xray_server.stores.mongo.forms import LISTED, RUNS, STAGES, Raw
+from xray_server.stores.mongo.forms import RUNS, STAGES, Raw
 from xray_server.stores.mongo.known import Known, Wanted
+from xray_server.stores.mongo.layout import LISTED
 from xray_server.stores.mongo.order import Key, later, sort_keys
 
 FEW = 1000

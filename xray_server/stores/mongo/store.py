@@ -212,7 +212,7 @@ class MongoStore(Store):
         """The page that lies in the stage's document, where the pages from some number on are asked for."""
         if first > 0:
             return None
-        wanted = dict.fromkeys((pages.BLOCK, pages.ZONES, pages.COUNT, pages.OVER, pages.START, "r"), 1)
+        wanted = dict.fromkeys((*pages.INLINE, pages.OVER, pages.START, "r"), 1)
         raw = await database["stages"].find_one({"_id": stage, pages.BLOCK: {"$ne": None}}, wanted)
         return None if raw is None else (await self._codec.decode_pages(database, [raw]))[0]
 

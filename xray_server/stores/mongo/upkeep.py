@@ -21,7 +21,8 @@ from xray_server.rollups import HOUR_MS
 from xray_server.stores.base import Removed, Usage
 from xray_server.stores.mongo import buckets, ids, pages
 from xray_server.stores.mongo.filters import Filter, any_of
-from xray_server.stores.mongo.forms import LISTED, Raw
+from xray_server.stores.mongo.forms import Raw
+from xray_server.stores.mongo.layout import LISTED
 from xray_server.stores.mongo.words import PROJECT, Words
 
 AT_ONCE = 200
