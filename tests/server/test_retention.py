@@ -288,7 +288,7 @@ def test_the_service_says_what_is_gone(tmp_path):
         elsewhere = {**question, "stage": {"name": "another"}}
         assert (await client.post("/v1/query", json=elsewhere)).json()["coverage"]["without_all_candidates"] == 0
         tasks = (await client.get("/health")).json()["tasks"]
-        assert set(tasks) == {"rollups", "retention"}
+        assert set(tasks) == {"rollups", "retention", "sightings"}
         assert tasks["retention"]["errors"] == 0
 
     in_service(tmp_path, use)
