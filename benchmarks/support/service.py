@@ -50,6 +50,11 @@ class Service:
         self._process.stdout.close()
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Where it listens: host and port."""
+        return self._place
+
+    @property
     def process_id(self) -> int:
         """The process's number."""
         return self._process.pid

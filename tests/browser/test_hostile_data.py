@@ -125,7 +125,7 @@ def test_candidates_with_odd_ids_have_pages(visit: Watched, hostile: str):
     with Client(hostile) as client:
         row = client.runs(key=TEMPLATE)["rows"][0]
         stage = client.run(row["id"])["stages"][0]["id"]
-    page = visit.open(f"/stages/{stage}")
+    page = visit.open(f"/stages/{stage}?view=candidates")
     links = page.locator("a[href*='/candidates']").evaluate_all("all => all.map(a => a.getAttribute('href'))")
     addresses = list(dict.fromkeys(link for link in links if link.startswith("/runs/")))
     assert len(addresses) == len(HOSTILE)

@@ -45,6 +45,7 @@ def test_a_click_on_a_point_opens_its_runs(visit: Watched, demo: Service):
     """The question on the page of questions finds as many runs as the field of the map counts stages."""
     page = visit.open(f"/trends?label={LABEL}&bucket=1d&stage=policies&measure=stages")
     visit.settle()
+    page.locator("#map").scroll_into_view_if_needed()
     box = page.locator("#map .plot .nsewdrag").first.bounding_box()
     assert box is not None
     (heat,) = drawn(page, "map")

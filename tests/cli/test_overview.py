@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +54,18 @@ def test_wrong_use_is_said(service: Service):
     done = xray_cli("trends", "--by", "lable", service=service)
     assert done.returncode == 1
     assert "Did you mean 'label'?" in done.stderr
+
+
+def test_open_shows_the_dashboard_in_the_browser(tmp_path: Path):
+    """The browser that the environment names is given the address; without one the service says so and goes on."""
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part\nmv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    with start_service(tmp_path, "--open", BROWSER=f"{browser} %s") as service:
+        deadline = time.monotonic() + 20
+        while not opened.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert opened.read_text().strip() == f"{service.url}/"
+    with start_service(tmp_path, "--open", BROWSER="/bin/false", PATH="") as service, service.client() as client:
+        assert client.health()["status"] == "ok"

@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 import xray
+from tests.service import start_service
 
 CONCLUSION = (
     "Stage 'keyword_gen' of version 2026.11 came up with the keyword 'phone case' ('aluminium' and 'stand' are typical "
@@ -78,11 +79,15 @@ def test_interrupted_demo_leaves_nothing(
 
 
 def test_keep_leaves_the_data(run_python, tmp_path: Path) -> None:
-    """With --keep the store's file stays, and its place is printed."""
+    """With --keep the store's file stays, with three weeks to look at, and the command to look at it is printed."""
     done = run_python("-m", "xray.cli", "demo", "--keep", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     (kept,) = tmp_path.glob("*/xray.db")
-    assert f"xray serve --store sqlite:///{kept}" in done.stdout
+    assert f"xray serve --store sqlite:///{kept} --open" in done.stdout
+    with start_service(tmp_path, store=f"sqlite:///{kept}") as service, service.client() as client:
+        trends = client.trends("review_moderation", since="30d", bucket="1d", name="policies").rows
+    assert len(trends) >= 21
+    assert trends[-2]["fail_ratio"] > 1.5 * trends[1]["fail_ratio"]
     assert processes_with(str(tmp_path)) == []
 
 

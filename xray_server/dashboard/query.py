@@ -15,6 +15,7 @@ from markupsafe import Markup
 from xray.exceptions import QueryError
 from xray_server.api.answers import Here, Service
 from xray_server.dashboard.answers_table import Table, groups_table, metric_words
+from xray_server.dashboard.filters import visible
 from xray_server.dashboard.places import Place, locate, malformed
 from xray_server.dashboard.rendering import render
 from xray_server.documents import CANDIDATE_FIELDS, RUN_FIELDS, STAGE_FIELDS
@@ -180,8 +181,8 @@ def _refused(text: str, error: QueryError) -> dict[str, Any]:
     if place is not None:
         marked = {
             "start": place.start, "end": place.end, "line": place.line, "column": place.column,
-            "before": _tail(text[: place.start]), "at": text[place.start : place.end] or " ",
-            "after": _head(text[place.end :]),
+            "before": _visible(_tail(text[: place.start])), "at": _visible(text[place.start : place.end]) or " ",
+            "after": _visible(_head(text[place.end :])),
         }  # fmt: skip
     return {"problem": error.as_dict(), "place": marked, "mended": mended}
 
@@ -197,6 +198,11 @@ def _mended(text: str, place: Place, wrong: str, right: str) -> dict[str, str] |
     if found and right not in replaced:
         return None
     return {"right": right, "text": text[: place.start] + replaced + text[place.end :]}
+
+
+def _visible(text: str) -> str:
+    """A text with its lines kept, and its control and direction marks written out."""
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def _tail(text: str, lines: int = 3) -> str:
@@ -215,26 +221,28 @@ def is_aggregation(question: Mapping[str, Any]) -> bool:
 def elsewhere(request: Request, form: str, question: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The same question with ``curl``, on the command line and in Python: a word, a title, the text."""
     server = str(request.base_url).rstrip("/")
-    compact = json.dumps(question, ensure_ascii=False)
+    compact = _compact(question)
     curl = f"curl -s {server}/v1/{form} -H 'Content-Type: application/json' -d {shlex.quote(compact)}"
     command = f"xray {form} --server {server} {shlex.quote(compact)}"
     python = (
         f"from xray.client import Client\n\nwith Client({server!r}) as client:\n"
-        f"    answer = client.{form}({_python(question)})\nfor row in answer['rows']:\n    print(row)"
+        f"    answer = client.{form}({question!r})\nfor row in answer['rows']:\n    print(row)"
     )
     return [("curl", "curl", curl), ("cli", "Command line", command), ("python", "Python", python)]
 
 
-def _python(value: Any) -> str:
-    return repr(value)
+def _compact(value: Any) -> str:
+    """JSON in which people can read their own letters, but for marks that could mislead them."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
 
 
 def _pretty(value: Any) -> str:
     """JSON over several lines where it is long, as people write it."""
-    flat = json.dumps(value, ensure_ascii=False)
+    flat = _compact(value)
     if len(flat) <= 60 or not isinstance(value, dict):
         return flat
-    inner = ",\n".join(f"  {json.dumps(key)}: {json.dumps(each, ensure_ascii=False)}" for key, each in value.items())
+    inner = ",\n".join(f"  {json.dumps(key)}: {_compact(each)}" for key, each in value.items())
     return f"{{\n{inner}\n}}"
 
 
