@@ -333,7 +333,7 @@ def test_a_candidate_s_way_is_its_passport(tmp_path):
         for candidate in ("sku-0000", "sku-0009", "sku-0013", "sku-0020", "nobody"):
             address = f"/runs/{RUN_ID}/candidates/{candidate}"
             way = (await client.get(f"/v1{address}")).json()
-            root = await page(client, address, 404 if way["outcome"] == "never seen" else 200)
+            root = await page(client, address)
             main = root.one("main")
             heading = main.one("h1").text
             words = {"lost": "Lost", "kept": "Kept", "never seen": "Never seen"}[way["outcome"]]
@@ -364,3 +364,23 @@ def test_what_became_of_a_candidate_elsewhere_is_the_api_s(tmp_path):
             await page(client, link)
 
     browse(tmp_path, use, *(other_run(n) for n in range(5)))
+
+
+def test_a_list_by_a_metric_shows_it_with_its_unit(tmp_path):
+    """A share as a percentage, a duration in its unit, an entry of a table as it is."""
+
+    async def use(client):
+        stages = (await client.get(f"/v1/runs/{RUN_ID}")).json()["stages"]
+        ratio = stages[0]["metrics"]["fail_ratio"]
+        counts = stages[0]["metrics"]["label_counts"]
+        for sort, words in (
+            ("-$failRatio", percent(ratio)), ("$fail_ratio", percent(ratio)), ("-$durationMs", "20.0 ms"),
+            ("-$labelCounts.price_too_high", str(counts["price_too_high"])),
+        ):  # fmt: skip
+            root = await page(client, f"/?sort={sort}")
+            heads = [head.text for head in root.one("thead").all("th")]
+            at = next(place for place, head in enumerate(root.one("thead").all("th")) if "aria-sort" in head.attributes)
+            assert heads[at - 1] == "Stage"
+            assert table_rows(root)[0][at] == words
+
+    browse(tmp_path, use, events())

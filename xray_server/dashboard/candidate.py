@@ -66,7 +66,7 @@ async def _page(run_id: str, candidate_id: str, request: Request, service: Here)
         "paths": paths,
         "seen": sum(step["seen"] == "yes" for step in found["steps"]),
     }
-    return render(request, "candidate.html", shown, status=200 if found["outcome"] != "never seen" else 404)
+    return render(request, "candidate.html", shown)
 
 
 @router.get("/candidates/history")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -31,6 +32,12 @@ def candidate_url(run_id: Any, candidate_id: Any) -> str:
     if not text or _DOTS & set(text.split("/")) or "//" in text or text.strip("/") != text:
         return with_parameters(f"/runs/{_segment(run_id)}/candidates", {"id": text})
     return f"/runs/{_segment(run_id)}/candidates/{quote(text)}"
+
+
+def trace_url(trace_id: Any) -> str:
+    """The stages that were recorded within a trace, as an answer of the query language."""
+    question = {"stage": {"trace.trace_id": str(trace_id)}, "sort": {"started_at": 1}}
+    return with_parameters("/query", {"q": json.dumps(question)})
 
 
 def runs_url(**parameters: Any) -> str:

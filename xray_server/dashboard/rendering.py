@@ -112,6 +112,7 @@ def environment() -> Environment:
         run_url=links.run_url,
         runs_url=links.runs_url,
         stage_url=links.stage_url,
+        trace_url=links.trace_url,
         candidate_url=links.candidate_url,
         with_parameters=links.with_parameters,
     )

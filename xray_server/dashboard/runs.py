@@ -19,6 +19,7 @@ from xray_server.api.models import RunParameters
 from xray_server.api.moments import moment_ms
 from xray_server.api.runs import run_conditions
 from xray_server.dashboard import first_visit, forms
+from xray_server.dashboard.choices import choices
 from xray_server.dashboard.rendering import render
 from xray_server.documents import Document
 from xray_server.query.ast import Compare, In, SortKey, Test
@@ -88,17 +89,15 @@ async def runs(request: Request, service: Here) -> Response:
     by_metric = parameters.sort.lstrip("-").startswith(("$", "metrics."))
     answer = await _answer(service, parameters, by_metric=by_metric)
     rows = await _listed(service, answer["rows"], by_metric=by_metric)
-    pipelines = await service.store.pipelines(service.project)
     filtered = bool(request.query_params)
     shown = {
         "answer": answer,
         "rows": rows,
         "sort": parameters.sort,
         "metric": parameters.sort.lstrip("-").removeprefix("metrics.").lstrip("$") if by_metric else None,
+        "unit": await _unit(service, parameters.sort) if by_metric else "",
         "sorts": await _sorts(service, parameters.sort),
-        "labels": [each.label for each in pipelines if each.label is not None][:500],
-        "versions": sorted({version for each in pipelines for version in each.versions})[:500],
-        "environments": sorted({name for each in pipelines for name in each.environments})[:100],
+        "choices": await choices(service),
         "statuses": STATUSES,
         "filtered": filtered,
         "others": parameters.suffixed(),
@@ -168,6 +167,12 @@ def _counts(stages: Sequence[Document]) -> tuple[int, int] | None:
     went = [metrics.get("output_count") for metrics in outer]
     numbers = [count for count in came if isinstance(count, int)], [count for count in went if isinstance(count, int)]
     return (max(numbers[0]), numbers[1][-1]) if all(numbers) else None
+
+
+async def _unit(service: Service, sort: str) -> str:
+    name = sort.lstrip("-").removeprefix("metrics.").lstrip("$").partition(".")[0]
+    declared = (metric for metrics in (await service.declarations()).values() for metric in metrics)
+    return next((metric.unit for metric in declared if folded(metric.name) == folded(name)), "")
 
 
 async def _sorts(service: Service, current: str) -> list[tuple[str, str]]:
