@@ -81,7 +81,7 @@ def make_bodies(size: int, stages: int, seed: int = 1) -> Bodies:
         seed: The same seed draws the same products and verdicts.
     """
     draw = random.Random(seed)
-    catalogue = [_product(draw, number) for number in range(PRODUCTS)]
+    catalogue = [product(draw, number) for number in range(PRODUCTS)]
     made = Bodies(size, stages)
     body = _Body()
     with Recorder(buffer_bytes=1 << 30, buffer_records=1_000_000) as recorder:
@@ -97,7 +97,8 @@ def make_bodies(size: int, stages: int, seed: int = 1) -> Bodies:
     return made
 
 
-def _product(draw: random.Random, number: int) -> dict[str, Any]:
+def product(draw: random.Random, number: int) -> dict[str, Any]:
+    """A product of the catalogue, drawn at random."""
     words = [draw.choice(words) for words in (_MAKERS, _QUALITIES, _MATERIALS, _THINGS)]
     model = f"{draw.choice('ABCDEFGHKLMNPRSTX')}{draw.randrange(100, 9999)}"
     title = f"{' '.join(words)} {model} {draw.choice(_VARIANTS)} for home, office and travel"
