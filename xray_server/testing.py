@@ -19,6 +19,7 @@ import pytest
 from xray.exceptions import StoreClosed
 from xray_server.conformance.rollups import RollupContract
 from xray_server.conformance.upkeep import UpkeepContract
+from xray_server.conformance.values import ValuesContract
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, join_columns, paginate
 from xray_server.query.ast import EVERYTHING, And, Compare, Field, In, Metric, Not, Or, Reference, Scan, SortKey, Test
@@ -45,7 +46,7 @@ from xray_server.testing_data import (
 )
 
 
-class StoreContract(RollupContract, UpkeepContract):
+class StoreContract(RollupContract, UpkeepContract, ValuesContract):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 
     # --- writing ------------------------------------------------------------------------------------------------

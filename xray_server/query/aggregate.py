@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,16 +18,23 @@ from xray.metrics import quantile
 from xray_server.documents import Document
 from xray_server.query import ast
 from xray_server.query.buckets import Bucket
+from xray_server.query.fields import kind_of
 from xray_server.query.run import Coverage, Search
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.stores.base import Store
 
-DOCUMENT_BUDGET = 500_000
+DOCUMENT_BUDGET = 5_000_000
 PAGE_BUDGET = 20_000
 TIME_BUDGET_S = 30.0
 MAX_GROUPS = 10_000
 
 QUANTILES = {"$p50": 0.5, "$p90": 0.9, "$p99": 0.99}
+VALUES_AT_ONCE = 5000
+"""Stages whose values are read at once."""
+
+_NUMBERS = (int, float)  # and not bool, which is an int too
+_HOUR_MS = 3_600_000
+_STARTED_AT = ast.Field(("started_at",))
 _YIELD_EVERY = 200
 """Stages after which others have their turn on the event loop."""
 
@@ -122,34 +129,45 @@ async def aggregate(
         QueryError: There are too many groups.
         StoreError: The data could not be read.
     """
-    references = tuple(dict.fromkeys(value.reference for value in aggregation.values if value.reference is not None))
+    deadline = time.monotonic() + time_budget_s
+    groups = _Groups(aggregation)
+    coverage = await _read_values(store, project, aggregation, groups, document_budget, deadline)
+    if coverage is None:
+        search = Search(store, project, aggregation.conditions, page_budget, document_budget, deadline)
+        matched = 0
+        async for stage in search.each_stage():
+            groups.add_stage(stage)
+            matched += 1
+            if matched % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        coverage = search.coverage(matched, complete=not search.spent)
+    ordered = _ordered(groups.rows(), aggregation)[: aggregation.limit]
+    return Aggregated(ordered, coverage)
+
+
+async def _read_values(
+    store: Store, project: str, aggregation: Aggregation, groups: _Groups, budget: int, deadline: float
+) -> Coverage | None:
+    """Add the values of every stage, where the store gives these without the stages; None where it does not."""
     question = aggregation.conditions
-    search = Search(store, project, question, page_budget, document_budget, time.monotonic() + time_budget_s)
-    groups: dict[bytes, _Group] = {}
-    matched = 0
-    async for stage in search.each_stage():
-        keys = tuple(_walk(stage, reference) for _, reference in aggregation.group_by)
-        bucket = aggregation.bucket.start_of(stage.get("started_at")) if aggregation.bucket else None
-        place = _encode((keys, bucket))
-        group = groups.get(place)
-        if group is None:
-            if len(groups) == MAX_GROUPS:
-                raise QueryError(
-                    f"There are more than {MAX_GROUPS:,} groups.",
-                    code="too_large",
-                    path="group_by" if aggregation.group_by else "bucket",
-                    hint="Ask about less, or group by less.",
-                )
-            group = groups[place] = _empty(keys, bucket, references)
-        _add(group, stage, references)
-        matched += 1
-        if matched % _YIELD_EVERY == 0:
-            await asyncio.sleep(0)
-    if not groups and not aggregation.group_by and aggregation.bucket is None:
-        groups[b""] = _empty((), None, references)
-    rows = [_row(group, aggregation, references) for group in groups.values()]
-    ordered = _ordered(rows, aggregation)[: aggregation.limit]
-    return Aggregated(ordered, search.coverage(matched, complete=not search.spent))
+    if question.candidate is not None or question.stages or not groups.is_plain:
+        return None
+    matched, after = 0, None
+    while True:
+        limit = min(VALUES_AT_ONCE, budget - matched)
+        scan = ast.Scan("stages", pipeline=question.pipeline, stage=question.stage, after=after, limit=limit)
+        if scan.pipeline != question.pipeline or scan.stage != question.stage:
+            return None  # a store knows only something weaker
+        found = await store.values(project, scan, groups.wanted)
+        if found is None:
+            # Where some are counted already, what they are counted in is of no use any more.
+            groups.clear()
+            return None
+        groups.add_columns(found.columns, found.stages)
+        matched, after = matched + found.stages, found.last
+        complete = found.stages < limit
+        if complete or matched >= budget or time.monotonic() >= deadline:
+            return Coverage(matched, matched, pages_opened=0, without_all_candidates=0, complete=complete)
 
 
 def every_stage(conditions: ast.Question) -> ast.Question:
@@ -167,8 +185,103 @@ def every_stage(conditions: ast.Question) -> ast.Question:
     )
 
 
-def _empty(keys: tuple[Any, ...], bucket: str | None, references: Sequence[ast.Reference]) -> _Group:
-    return _Group(keys, bucket, [array("d") for _ in references], [0] * len(references))
+class _Groups:
+    """The groups that there are so far.
+
+    Args:
+        aggregation: What is asked.
+    """
+
+    def __init__(self, aggregation: Aggregation) -> None:
+        self._aggregation = aggregation
+        given = (value.reference for value in aggregation.values if value.reference is not None)
+        self._references = tuple(dict.fromkeys(given))
+        self._by = tuple(field for _, field in aggregation.group_by)
+        self.wanted: tuple[ast.Reference, ...] = (_STARTED_AT, *self._by, *self._references)
+        """What :meth:`add_columns` takes the columns of."""
+        self.is_plain = all(kind_of("stages", field) in ("id", "string") for field in self._by)
+        """Whether groups are of texts only, so that equal ones are the same."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all groups."""
+        self._groups: dict[bytes, _Group] = {}
+
+    def add_stage(self, stage: Mapping[str, Any]) -> None:
+        """Add one stage."""
+        keys = tuple(_walk(stage, field) for field in self._by)
+        group = self._group(keys, self._bucket(stage.get("started_at")))
+        group.count += 1
+        for place, reference in enumerate(self._references):
+            _add_numbers(group, place, [_walk(stage, reference)])
+
+    def add_columns(self, columns: Sequence[Sequence[Any]], stages: int) -> None:
+        """Add many stages by their values."""
+        if not stages:
+            return
+        width = 1 + len(self._by)
+        kinds: Sequence[Sequence[Any]] = columns[1:width]
+        if self._aggregation.bucket is not None:
+            kinds = [*kinds, self._buckets(columns[0])]
+        # First which stages are of which group, then all numbers of a group at once.
+        places: dict[tuple[Any, ...], list[int]] = {}
+        for place, kind in enumerate(zip(*kinds, strict=True) if kinds else [()] * stages):
+            of_kind = places.get(kind)
+            if of_kind is None:
+                places[kind] = [place]
+            else:
+                of_kind.append(place)
+        for kind, of_kind in places.items():
+            bucket = kind[-1] if self._aggregation.bucket is not None else None
+            group = self._group(kind[: len(self._by)], bucket)
+            group.count += len(of_kind)
+            for number, column in enumerate(columns[width:]):
+                _add_numbers(group, number, [column[place] for place in of_kind])
+
+    def _buckets(self, starts: Sequence[Any]) -> list[str | None]:
+        bucket = self._aggregation.bucket
+        assert bucket is not None
+        hours: dict[int, str | None] = {}
+        found: list[str | None] = []
+        for start in starts:
+            if start is None:
+                found.append(None)
+                continue
+            hour = start // _HOUR_MS
+            if hour not in hours:
+                # Where an hour begins and ends in one bucket it lies in it; nothing is known of other hours.
+                begin, end = bucket.start_of(hour * _HOUR_MS), bucket.start_of((hour + 1) * _HOUR_MS - 1)
+                hours[hour] = begin if begin == end else None
+            found.append(hours[hour] or bucket.start_of(start))
+        return found
+
+    def rows(self) -> list[Document]:
+        """A document for each group."""
+        groups = list(self._groups.values())
+        if not groups and not self._by and self._aggregation.bucket is None:
+            groups = [self._empty((), None)]
+        return [_row(group, self._aggregation, self._references) for group in groups]
+
+    def _bucket(self, started_at: Any) -> str | None:
+        bucket = self._aggregation.bucket
+        return None if bucket is None else bucket.start_of(started_at)
+
+    def _group(self, keys: tuple[Any, ...], bucket: str | None) -> _Group:
+        place = _encode((keys, bucket))
+        group = self._groups.get(place)
+        if group is None:
+            if len(self._groups) == MAX_GROUPS:
+                raise QueryError(
+                    f"There are more than {MAX_GROUPS:,} groups.",
+                    code="too_large",
+                    path="group_by" if self._by else "bucket",
+                    hint="Ask about less, or group by less.",
+                )
+            group = self._groups[place] = self._empty(keys, bucket)
+        return group
+
+    def _empty(self, keys: tuple[Any, ...], bucket: str | None) -> _Group:
+        return _Group(keys, bucket, [array("d") for _ in self._references], [0] * len(self._references))
 
 
 def _walk(stage: Mapping[str, Any], reference: ast.Reference) -> Any:
@@ -185,16 +298,12 @@ def _walk(stage: Mapping[str, Any], reference: ast.Reference) -> Any:
     return value
 
 
-def _add(group: _Group, stage: Mapping[str, Any], references: Sequence[ast.Reference]) -> None:
-    group.count += 1
-    for place, reference in enumerate(references):
-        number = _walk(stage, reference)
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            continue
-        group.numbers[place].append(number)
-        total = group.whole[place]
-        if total is not None:
-            group.whole[place] = total + number if isinstance(number, int) else None
+def _add_numbers(group: _Group, place: int, values: Iterable[Any]) -> None:
+    numbers = [value for value in values if type(value) in _NUMBERS]
+    group.numbers[place].extend(numbers)
+    total = group.whole[place]
+    if total is not None:
+        group.whole[place] = total + sum(numbers) if all(type(value) is int for value in numbers) else None
 
 
 def _row(group: _Group, aggregation: Aggregation, references: Sequence[ast.Reference]) -> Document:

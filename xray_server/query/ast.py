@@ -289,6 +289,8 @@ class Scan:
         sort: Keys over the collection's documents, always ending in the id.
         after: Sort values: only documents that come after these, or None.
         limit: How many documents at the most.
+        stages: For runs: each of these must be satisfied by some stage of the run; a store may use them to narrow, or
+            ignore them.
     """
 
     of: Collection
@@ -298,9 +300,11 @@ class Scan:
     sort: tuple[SortKey, ...] = field(default=(SortKey(Field(("id",))),))
     after: tuple[Any, ...] | None = None
     limit: int = 100
+    stages: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pipeline", weakened(self.pipeline))
         object.__setattr__(self, "stage", weakened(self.stage))
+        object.__setattr__(self, "stages", tuple(weakened(condition) for condition in self.stages))
         if self.candidate is not None:
             object.__setattr__(self, "candidate", weakened(self.candidate))

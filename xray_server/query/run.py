@@ -29,6 +29,9 @@ MAX_BATCH = 500
 _RUNS_AT_ONCE = 100
 """Runs whose stages are looked up at once."""
 
+_LOOK_AHEAD = 32
+"""Stages whose candidate pages are read at once, where they have few."""
+
 _NO_STAGE: Document = {}
 """Stands for the stage of a run where the question asks about none."""
 
@@ -214,6 +217,7 @@ class Search:
                 pipeline=question.pipeline,
                 stage=narrowest(question),
                 candidate=question.candidate,
+                stages=question.stages,
                 sort=self._sort,
                 after=after,
                 limit=size,
@@ -222,6 +226,10 @@ class Search:
             possible = [row.document["id"] for row in batch if self._pipeline_holds(row.document)]
             stages = await self._stages_of(possible) if by_stages else {run_id: [_NO_STAGE] for run_id in possible}
             for position, row in enumerate(batch):
+                if position % _LOOK_AHEAD == 0:
+                    next_ones = batch[position : position + _LOOK_AHEAD]
+                    of_runs = (stage for one in next_ones for stage in stages.get(one.document["id"], ()))
+                    await self._reader.look_ahead([stage["id"] for stage in of_runs if stage])
                 for stage in stages.get(row.document["id"], ()):
                     if await self._reader.has_match(stage):
                         self._rows.append(row.document)
@@ -307,6 +315,9 @@ class Search:
             batch = await self._scan(scan)
             satisfied = await self._satisfied(batch)
             for position, row in enumerate(batch):
+                if position % _LOOK_AHEAD == 0 and question.returns != "candidates":
+                    next_ones = range(position, min(position + _LOOK_AHEAD, len(batch)))
+                    await self._reader.look_ahead([batch[one].document["id"] for one in next_ones if satisfied[one]])
                 yield _Found(row, satisfied[position], last=len(batch) < size and position == len(batch) - 1)
             if len(batch) < size:
                 return

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from xray_server.documents import Document
 from xray_server.pages import CandidatePage
-from xray_server.query.ast import Scan
+from xray_server.query.ast import Reference, Scan
 
 
 @dataclass(slots=True)
@@ -73,6 +73,21 @@ class ScanPlan:
 
     indexed: bool
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Some values of the stages that a scan is about.
+
+    Args:
+        columns: For each field or metric that was asked for, the values: one for each stage, None where it has none.
+        stages: How many stages there are.
+        last: What the next call's ``scan.after`` has to be to go on: plain JSON values; None where there is no stage.
+    """
+
+    columns: Sequence[Sequence[Any]]
+    stages: int
+    last: tuple[Any, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +299,28 @@ class Store(ABC):
         """
         return None
 
+    # --- values without their documents ---------------------------------------------------------------------------
+
+    async def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
+        """Some values of exactly those stages that the conditions hold for, without reading the rest of them.
+
+        It is for figures over many stages. Unlike :meth:`scan` it must not return a stage for which a condition does
+        not hold: nobody looks at it again. The stages that started last come first, those without a start at the end.
+
+        Args:
+            project: The project.
+            scan: A scan of stages, whose ``sort`` does not matter; fewer stages than its limit mean that there are no
+                more. Its ``after`` is None, or :attr:`Values.last` of an answer to the same scan.
+            references: Fields, and metrics; of a metric only numbers count.
+
+        Returns:
+            None where the store cannot decide the conditions by itself, or would have to read the documents.
+
+        Raises:
+            StoreError: The data could not be read.
+        """
+        return None
+
     @abstractmethod
     def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
         """The candidate pages of a stage in order, from the page that holds ``from_seq`` on.
@@ -293,6 +330,22 @@ class Store(ABC):
             stage_id: The stage's id; an unknown one has no pages.
             from_seq: Pages wholly before this place are left out.
         """
+
+    async def pages_of_many(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, Sequence[CandidatePage]]:
+        """The candidate pages of several stages in one step, of those that have few.
+
+        Args:
+            project: The project.
+            stage_ids: The ids of the stages; unknown ones have no pages.
+
+        Returns:
+            Stage id → all of its pages in order, perhaps none. A stage that is not in it has more pages than are worth
+            reading beforehand: they are asked for with ``pages``. A store may leave out any stage.
+
+        Raises:
+            StoreError: The data could not be read.
+        """
+        return {}
 
     @abstractmethod
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
