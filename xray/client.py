@@ -19,6 +19,7 @@ from xray.hand_built import Run
 from xray.html import Answer, RunView, StageView, answer, run_view
 from xray.insight import InsightCalls
 from xray.results import Results
+from xray.saved_questions import SavedQuestionCalls
 from xray.settings import load_settings
 
 Json = dict[str, Any]
@@ -66,7 +67,7 @@ class SendSummary:
         return not self.rejected
 
 
-class Client(InsightCalls):
+class Client(InsightCalls, SavedQuestionCalls):
     """Asks an X-Ray service. Safe to share between threads.
 
     Args:
@@ -232,6 +233,24 @@ class Client(InsightCalls):
         given = {name: str(value) for name, value in (parameters or {}).items() if value is not None}
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
         return self._call("POST", path + (f"?{urlencode(given)}" if given else ""), body=data, headers=headers)
+
+    def put(self, path: str, body: Any) -> Json:
+        """Put JSON at a path of the API.
+
+        Args:
+            path: The path, beginning with ``/``.
+            body: What to send.
+        """
+        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        return self._call("PUT", path, body=data, headers=headers)
+
+    def delete(self, path: str) -> Json:
+        """Delete what is at a path of the API.
+
+        Args:
+            path: The path, beginning with ``/``.
+        """
+        return self._call("DELETE", path)
 
     def _send(self, events: Sequence[Json], timeout_s: float | None) -> Json:
         body = gzip.compress(msgspec.msgpack.encode({"events": events}), compresslevel=1)

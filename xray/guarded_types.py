@@ -23,6 +23,10 @@ _DECLARED = (
     "unmeasured_fields",
 )  # fmt: skip
 _INT64 = 2**63
+
+MAX_PANEL_BYTES = 4 << 20
+"""What a stage's figures may weigh as JSON: a page holds them all."""
+
 _BY_REFERENCE = frozenset({"data", "output", "returned"})
 
 
@@ -87,14 +91,19 @@ class GuardedStageType(StageType):
 
     def panel(self, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
         """See :meth:`StageType.panel`."""
+        return self.figures(stage)[0]
+
+    def figures(self, stage: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str | None]:
+        """The panel, and why there is none where it fails."""
         try:
-            figures = self._panel.call_within(self.inner.panel, stage)
-        except Exception:  # counted by the guard
-            return []
-        if isinstance(figures, list) and all(isinstance(figure, dict) for figure in figures):
-            return figures
-        self._panel.failed(PluginError("panel gave what is no list of dicts."))
-        return []
+            given = self._panel.call_within(self.inner.panel, stage)
+        except Exception as error:  # counted by the guard
+            return [], f"{type(error).__name__}: {error}"
+        try:
+            return _figures(given), None
+        except PluginError as error:
+            self._panel.failed(error)
+            return [], str(error)
 
     # --- what it gives --------------------------------------------------------------------------------------------
 
@@ -142,6 +151,20 @@ class GuardedStageType(StageType):
             if checked is not None:
                 kept[name] = checked
         return kept
+
+
+def _figures(given: Any) -> list[dict[str, Any]]:
+    """What a panel gave, as far as a page can show it."""
+    if not isinstance(given, list) or not all(isinstance(figure, dict) for figure in given):
+        raise PluginError("panel gave what is no list of dicts.")
+    try:
+        encoded = msgspec.json.encode(given)
+    except Exception:
+        raise PluginError("panel gave what is no JSON.") from None
+    if len(encoded) > MAX_PANEL_BYTES:
+        raise PluginError(f"panel gave figures of {len(encoded)} bytes; {MAX_PANEL_BYTES} are the most.")
+    figures: list[dict[str, Any]] = msgspec.json.decode(encoded)
+    return figures
 
 
 def _value_of(metric: Metric, value: Any) -> MetricValue:

@@ -62,9 +62,9 @@ RESERVED_NAMES = frozenset({
     "centersphere", "code", "comment", "date", "elemmatch", "eq", "exists", "explain", "expr", "function",
     "geointersects", "geometry", "geowithin", "gt", "gte", "hint", "in", "jsonschema", "literal", "lt", "lte",
     "maxdistance", "meta", "mindistance", "mod", "natural", "ne", "near", "nearsphere", "nin", "nor", "not",
-    "numberdecimal", "numberdouble", "numberint", "numberlong", "oid", "options", "or", "orderby", "polygon", "query",
-    "rand", "regex", "samplerate", "search", "size", "slice", "text", "timestamp", "type", "uniquedocs", "uuid",
-    "vectorsearch", "where", "within",
+    "numberdecimal", "numberdouble", "numberint", "numberlong", "oid", "options", "or", "orderby", "param", "polygon",
+    "query", "rand", "regex", "samplerate", "search", "size", "slice", "text", "timestamp", "type", "uniquedocs",
+    "uuid", "vectorsearch", "where", "within",
 })  # fmt: skip
 """Names that no metric may have, folded: those of the query language's operators and of MongoDB's others."""
 

@@ -43,6 +43,9 @@ OPERATORS = {
 """The word at the end of a keyword → the operator; behind a field that is named like one stands ``__eq``."""
 
 
+_PLACEHOLDER = "$param"
+
+
 class Question(dict[str, Any]):
     """A question, as the JSON object that is sent."""
 
@@ -208,6 +211,15 @@ def metric(name: str) -> Term:
     return Question().metric(name)
 
 
+def param(name: str) -> dict[str, str]:
+    """Stands in a saved question for the value of a parameter: ``q.metric("fail_ratio") > q.param("threshold")``.
+
+    Args:
+        name: The parameter, which is declared where the question is saved.
+    """
+    return {_PLACEHOLDER: name}
+
+
 def _filter(filter: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(filter or {})
     for keyword, value in fields.items():
@@ -235,4 +247,4 @@ def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_operators(condition: Any) -> bool:
-    return isinstance(condition, Mapping) and any(str(key).startswith("$") for key in condition)
+    return isinstance(condition, Mapping) and any(str(key).startswith("$") and key != _PLACEHOLDER for key in condition)

@@ -51,6 +51,17 @@ def wire_schema() -> dict[str, Any]:
     }
 
 
+def object_schema(fields: Sequence[EventField], **own: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object with some fields.
+
+    Args:
+        fields: The fields; none of them has to be there.
+        own: More of them, each with its schema.
+    """
+    properties = {**own, **_fields(fields)["properties"]}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
 def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/$defs/{name}"}
 

@@ -21,8 +21,11 @@ from xray_server.api import (
     ingest,
     passports,
     query,
+    questions,
     runs,
     stages,
+    steps,
+    telemetry,
     whatif,
     wire,
 )
@@ -34,6 +37,10 @@ from xray_server.daemons.retention import Retention, policy_of
 from xray_server.settings import PREFIX, ServerSettings, sqlite_path
 from xray_server.stores.base import Store
 from xray_server.stores.sqlite import SqliteStore
+from xray_server.telemetry import Timing
+
+DRAIN_TIMEOUT_S = 10.0
+"""How long the end waits for what was answered and is not written yet."""
 
 
 def open_store(url: str) -> Store:
@@ -77,16 +84,19 @@ def create_app(
     used_store = store or open_store(settings.store)
     if plugins is not None:  # other processes have the installed ones
         settings = dataclasses.replace(settings, ingest_processes=0)
-    service = Service(used_store, plugins or installed(), settings)
+    service = Service(used_store, plugins or installed(), settings, _version())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await used_store.open()
         try:
             service.daemons = [Refresher(used_store), Retention(used_store, await policy_of(settings, used_store))]
+            service.telemetry.watch_tasks(service.daemons)
             async with running(service.daemons):
                 yield
         finally:
+            # Every answer has been given by now: what was promised with it is done before the store goes.
+            await service.queue.drain(DRAIN_TIMEOUT_S)
             await service.analyst.close()
             await service.workers.close()
             await used_store.close()
@@ -101,9 +111,10 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
+    app.add_middleware(Timing, telemetry=service.telemetry)
     errors.install(app)
     insight = (passports, funnels, comparisons, whatif, analyses)
-    for resource in (ingest, wire, query, runs, stages, *insight, plugins_api, health):
+    for resource in (ingest, steps, wire, query, questions, runs, stages, *insight, plugins_api, health, telemetry):
         app.include_router(resource.router)
     return app
 

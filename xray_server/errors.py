@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http
 import logging
+import random
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,8 @@ from xray.exceptions import SchemaError, StoreError, XRayError, did_you_mean
 log = logging.getLogger("xray.server")
 
 RETRY_AFTER_S = 1
+BUSY_RETRY_AFTER_S = (1, 3)
+"""Senders that were asked to come again do not all come at once."""
 
 
 class ApiError(XRayError):
@@ -75,16 +78,24 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_any_error)
 
 
-async def _on_xray_error(_: Request, error: Exception) -> Response:
+async def _on_xray_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, XRayError)
     status = status_of(error)
     if status >= 500:
         log.error("A request failed: %s", error)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
-    return error_response(error, status, headers)
+    _count(request, error.code)
+    return error_response(error, status, _retry_after(status))
 
 
-async def _on_validation_error(_: Request, error: Exception) -> Response:
+def _retry_after(status: int) -> Mapping[str, str] | None:
+    if status == 503:
+        return {"Retry-After": str(RETRY_AFTER_S)}
+    if status == 429:
+        return {"Retry-After": str(random.randint(*BUSY_RETRY_AFTER_S))}  # noqa: S311 - jitter, not a secret
+    return None
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where, *names = first["loc"]
@@ -95,6 +106,7 @@ async def _on_validation_error(_: Request, error: Exception) -> Response:
         path=".".join(map(str, names)) or str(where),
         hint=known.get("hint") or _nearest_word(first),
     )
+    _count(request, problem.code)
     return error_response(problem, 422)
 
 
@@ -124,6 +136,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
             status=error.status_code,
             code=phrase.lower().replace(" ", "_"),
         )
+    _count(request, problem.code)
     return error_response(problem, error.status_code, error.headers)
 
 
@@ -131,4 +144,9 @@ async def _on_any_error(request: Request, error: Exception) -> Response:
     # The server's log has the traceback; the sender of a request has no business with it.
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     problem = ApiError("The service failed to answer.", status=500, code="internal_error")
+    _count(request, problem.code)
     return error_response(problem, 500)
+
+
+def _count(request: Request, code: str) -> None:
+    request.app.state.service.telemetry.failed(code)

@@ -15,7 +15,7 @@ from xray.plugins import Plugins
 from xray.schema import SCHEMA_VERSION
 from xray_server.documents import Document, merge_into
 from xray_server.measure import remeasure
-from xray_server.prepare import IngestResult, Prepared, prepare
+from xray_server.prepare import Batch, IngestResult, Prepared, prepare
 from xray_server.query.ast import Field, In, Scan, Test
 from xray_server.run_fields import RunFields
 from xray_server.stores.base import Store, WriteBatch
@@ -57,11 +57,14 @@ class Ingest:
         Raises:
             StoreError: Some or all of the events are not stored; sending all of them again is safe.
         """
+        return await self.take(project, await self.prepare(Batch(list(events), schema_version, analyze)))
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        """Validate, measure and cut into pages what a batch holds, without holding up others; nothing is written."""
+        events = batch.events
         if len(events) >= IN_THREAD_FROM_EVENTS or _candidate_count(events) >= IN_THREAD_FROM_CANDIDATES:
-            prepared = await asyncio.to_thread(prepare, events, schema_version, self._plugins, analyze=analyze)
-        else:
-            prepared = prepare(events, schema_version, self._plugins, analyze=analyze)
-        return await self.take(project, prepared)
+            return await asyncio.to_thread(prepare, events, batch.schema_version, self._plugins, analyze=batch.analyze)
+        return prepare(events, batch.schema_version, self._plugins, analyze=batch.analyze)
 
     async def take(self, project: str, prepared: Prepared) -> IngestResult:
         """Store a batch that was prepared already, as :meth:`accept` does."""

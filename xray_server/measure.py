@@ -81,7 +81,11 @@ def remeasure(stage: Mapping[str, Any], pages: Sequence[CandidatePage], plugins:
     if any((capture.get(name) or 0) < count for name in ("kept", "seen")):
         partial["capture"] = {"kept": count, "seen": count}
     stage_type = _find(stage.get("type"), plugins)
-    if stage_type is None or count <= stage.get("metrics_over", -1):
+    over = stage.get("metrics_over", -1)
+    if count == over and "duration_ms" not in (stage.get("metrics") or {}):
+        # How long it took came after the candidates.
+        partial |= {"metrics": duration, "metrics_over": over} if (duration := _with_duration({}, stage)) else {}
+    if stage_type is None or count <= over:
         return partial
     metrics = _compute(stage_type, join_columns(pages), stage.get("facts"), partial)
     of_sender = {

@@ -16,6 +16,7 @@ import zstandard
 
 from xray.stage_types.base import Columns
 from xray_server import packing
+from xray_server.zones import Zones, zones_of
 
 PAGE_SIZE = 256
 """Candidates a page; ``docs/decisions/0006-pages.md`` has the measurement."""
@@ -47,10 +48,11 @@ class CandidatePage:
         packed: The same before compression, for stores that compress in a way of their own.
         ranges: The ranges of the columns in ``RANGED``, where the page has numbers in them; worked out from the
             columns where they are not given.
+        zones: What the page has in the open of the fields that the stage declares as indexed.
     """
 
     __slots__ = ("_block", "_packed", "_ranges", "ids", "page", "reason_labels", "run_id", "seqs", "stage_id",
-                 "started_at")  # fmt: skip
+                 "started_at", "zones")  # fmt: skip
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class CandidatePage:
         *,
         packed: bytes | None = None,
         ranges: Ranges | None = None,
+        zones: Zones | None = None,
     ) -> None:
         if block is None and packed is None:
             raise ValueError("A page has its columns as a block, or packed.")
@@ -78,6 +81,7 @@ class CandidatePage:
         self._block = block
         self._packed = packed
         self._ranges = ranges
+        self.zones: Zones = zones or {}
 
     @property
     def packed(self) -> bytes:
@@ -116,7 +120,7 @@ class CandidatePage:
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = (self.run_id, self.stage_id, self.page, self.started_at, self.seqs, self.ids, self.reason_labels)
-        return _restored, (*given, self.packed, self._ranges)
+        return _restored, (*given, self.packed, self._ranges, self.zones)
 
     def __repr__(self) -> str:
         return f"<CandidatePage {self.page} of stage {self.stage_id}, {len(self.seqs)} candidates>"
@@ -127,7 +131,13 @@ class CandidatePage:
 
 
 def paginate(
-    run_id: str, stage_id: str, started_at: int | None, columns: Columns, from_seq: int = 0
+    run_id: str,
+    stage_id: str,
+    started_at: int | None,
+    columns: Columns,
+    from_seq: int = 0,
+    *,
+    indexed: Iterable[str] = (),
 ) -> list[CandidatePage]:
     """Cut consecutive candidates into pages.
 
@@ -137,27 +147,40 @@ def paginate(
         started_at: The start of the run in milliseconds since 1970.
         columns: The candidates.
         from_seq: The place of the first one in the stage.
+        indexed: The paths of the fields that the stage declares as indexed.
     """
+    paths = tuple(indexed)
     pages = []
     start = 0
     while start < len(columns):
         page = (from_seq + start) // PAGE_SIZE
         stop = min(len(columns), (page + 1) * PAGE_SIZE - from_seq)
         part = columns if (start, stop) == (0, len(columns)) else columns.slice(start, stop)
-        pages.append(_page(run_id, stage_id, page, started_at, range(from_seq + start, from_seq + stop), part))
+        pages.append(_page(run_id, stage_id, page, started_at, range(from_seq + start, from_seq + stop), part, paths))
         start = stop
     return pages
 
 
 def merge_pages(page: CandidatePage, other: CandidatePage) -> CandidatePage:
     """The candidates of two versions of the same page; where both have a place, ``page`` decides."""
-    if set(other.seqs) <= set(page.seqs):
+    indexed = {**page.zones, **other.zones}
+    if set(other.seqs) <= set(page.seqs) and len(indexed) == len(page.zones):
         return page
     place_of = dict(zip(other.seqs, range(len(page.seqs), len(page.seqs) + len(other.seqs)), strict=True))
     place_of.update(zip(page.seqs, range(len(page.seqs)), strict=True))
     seqs = sorted(place_of)
     columns = join_columns((page, other)).picked([place_of[seq] for seq in seqs])
-    return _page(page.run_id, page.stage_id, page.page, page.started_at, seqs, columns)
+    return _page(page.run_id, page.stage_id, page.page, page.started_at, seqs, columns, indexed)
+
+
+def remainder(page: CandidatePage, known: CandidatePage) -> CandidatePage | None:
+    """The candidates of a page that another version of it has no place for; None where it has all of them."""
+    there = set(known.seqs)
+    places = [place for place, seq in enumerate(page.seqs) if seq not in there]
+    if not places:
+        return None
+    columns, seqs = page.columns().picked(places), [page.seqs[place] for place in places]
+    return _page(page.run_id, page.stage_id, page.page, page.started_at, seqs, columns, page.zones)
 
 
 def join_columns(pages: Iterable[CandidatePage]) -> Columns:
@@ -175,17 +198,24 @@ def join_columns(pages: Iterable[CandidatePage]) -> Columns:
 
 
 def _restored(*given: Any) -> CandidatePage:
-    return CandidatePage(*given[:7], packed=given[7], ranges=given[8])
+    return CandidatePage(*given[:7], packed=given[7], ranges=given[8], zones=given[9])
 
 
 def _page(
-    run_id: str, stage_id: str, page: int, started_at: int | None, seqs: Sequence[int], columns: Columns
+    run_id: str,
+    stage_id: str,
+    page: int,
+    started_at: int | None,
+    seqs: Sequence[int],
+    columns: Columns,
+    indexed: Iterable[str],
 ) -> CandidatePage:
     labels = sorted({label for label in columns.values.get("reason_label", ()) if isinstance(label, str)})
     packed = packing.pack(columns.candidate_id, columns.values)
     ids = columns.candidate_id
+    ranges, zones = _ranges(columns.values), zones_of(columns.values, indexed)
     return CandidatePage(
-        run_id, stage_id, page, started_at, seqs, ids, labels, packed=packed, ranges=_ranges(columns.values)
+        run_id, stage_id, page, started_at, seqs, ids, labels, packed=packed, ranges=ranges, zones=zones
     )
 
 

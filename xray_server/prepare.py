@@ -20,6 +20,7 @@ from xray_server.pages import paginate
 from xray_server.run_fields import Said, said
 from xray_server.stores.base import WriteBatch
 from xray_server.validation import ValidEvent, validate_event
+from xray_server.zones import alias_declarations, declared_fields
 
 _BATCH_KEYS = ("analyze", "events", "schema")
 
@@ -138,11 +139,13 @@ def _add(prepared: Prepared, event: ValidEvent, plugins: Plugins) -> None:
     columns = event.columns or Columns([])
     # For retention: a run whose start nobody says is as old as its id, or else as young as its candidates.
     started_at = run.get("started_at") or id_time_ms(run["id"]) or now_ms()
-    batch.pages += paginate(run["id"], stage["id"], started_at, columns, event.from_seq)
+    indexed = declared_fields(stage.get("facts"))
+    batch.pages += paginate(run["id"], stage["id"], started_at, columns, event.from_seq, indexed=indexed.values())
     if event.type == "stage":
         measured = measure(stage, columns, event.metrics, plugins)
         merge_into(stage, measured.partial)
         declared = declarations_for(stage["type"], event.metrics, event.declarations, plugins)
+        declared += alias_declarations(indexed)
         if declared:
             batch.declarations.setdefault(stage["type"], []).extend(declared)
         if measured.may_have_more:

@@ -8,12 +8,14 @@ import gc
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from xray.exceptions import XRayError
+from xray_server.api.answers import Service
 from xray_server.app import create_app, open_store
 from xray_server.daemons.retention import Policy, policy_of
 from xray_server.settings import PREFIX, ServerSettings
@@ -49,7 +51,8 @@ def serve(**given: Any) -> int:
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
     location = used_store.describe()["location"]
     location = location if "://" in location else Path(location).absolute()
-    server = _Server(config, f"X-Ray listens on {address}\nData lies in {location}\nKeeps {policy}")
+    announcement = f"X-Ray listens on {address}\nData lies in {location}\nKeeps {policy}"
+    server = _Server(config, announcement, app.state.service, settings.drain_s)
     # What is there by now stays; and batches are many small objects without cycles, not worth a look each time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -67,16 +70,25 @@ async def _try(store: Store, settings: ServerSettings) -> Policy:
 
 
 class _Server(uvicorn.Server):
-    """A server that says where it listens once it does."""
+    """A server that says where it listens once it does, and that it is about to end before it does."""
 
-    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+    def __init__(self, config: uvicorn.Config, announcement: str, service: Service, drain_s: float) -> None:
         super().__init__(config)
         self._announcement = announcement
+        self._service = service
+        self._drain_s = drain_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             print(self._announcement, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.is_draining = True
+        until = time.monotonic() + self._drain_s
+        while time.monotonic() < until and not self.force_exit:  # noqa: ASYNC110 - uvicorn has no event to wait for
+            await asyncio.sleep(0.1)
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -29,6 +29,11 @@ class ServerSettings:
         max_decompressed_bytes: The longest body that it takes, decompressed.
         max_events_per_batch: The most events that it takes at once.
         max_question_bytes: The longest body that ``/v1/query`` takes.
+        max_pending_bytes: What the bodies may weigh together that are being received, wait or are worked on; beyond
+            that senders are asked to come again (429).
+        max_enqueued_bytes: What the bodies may weigh that were answered before they were written (``?ack=enqueued``).
+        drain_s: How many seconds the service goes on answering after it was told to stop, while ``/ready`` says no:
+            so long a load balancer has to notice.
         ingest_processes: How many processes prepare large batches beside the service's own; 0 is none.
             ``xray serve`` takes one for each processor where nothing is said.
         keep_candidates: How long candidates are kept after their run's start: ``30d``, or ``forever``. Their stages
@@ -45,6 +50,9 @@ class ServerSettings:
     max_decompressed_bytes: int = 64 * 1024 * 1024
     max_events_per_batch: int = 10_000
     max_question_bytes: int = 1024 * 1024
+    max_pending_bytes: int = 64 * 1024 * 1024
+    max_enqueued_bytes: int = 32 * 1024 * 1024
+    drain_s: int = 0
     ingest_processes: int = 0
     keep_candidates: str = "30d"
     keep_runs: str = "365d"

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from xray.exceptions import StoreClosed
+from xray_server.conformance.named import NamedContract
 from xray_server.conformance.rollups import RollupContract
 from xray_server.conformance.upkeep import UpkeepContract
 from xray_server.conformance.values import ValuesContract
+from xray_server.conformance.zones import ZoneContract
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, join_columns, paginate
 from xray_server.query.ast import EVERYTHING, And, Compare, Field, In, Metric, Not, Or, Reference, Scan, SortKey, Test
@@ -46,7 +48,7 @@ from xray_server.testing_data import (
 )
 
 
-class StoreContract(RollupContract, UpkeepContract, ValuesContract):
+class StoreContract(RollupContract, UpkeepContract, NamedContract, ValuesContract, ZoneContract):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 
     # --- writing ------------------------------------------------------------------------------------------------
@@ -185,6 +187,10 @@ class StoreContract(RollupContract, UpkeepContract, ValuesContract):
                 lambda: store.dirty_buckets(PROJECT, limit=1),
                 lambda: store.keep_rollups(PROJECT, []),
                 lambda: store.rollups(PROJECT, since=0, until=1),
+                lambda: store.keep_named(PROJECT, "question", "one", {}),
+                lambda: store.named(PROJECT, "question", "one"),
+                lambda: store.all_named(PROJECT, "question"),
+                lambda: store.remove_named(PROJECT, "question", "one"),
                 store.projects,
                 store.usage,
                 lambda: store.remove_candidates(PROJECT, before=None, limit=1),

@@ -113,7 +113,7 @@ def validate_event(event: Any, path: str, plugins: Plugins, *, schema_version: i
     stage |= found
     if "capture" in stage:
         check_capture(stage["capture"], f"{path}.capture")
-    _default_status(stage, is_final=event_type == "stage")
+    _default_status(stage, is_final=event_type == "stage" or (event_type == "stage.update" and says_the_end(found)))
     run["status"] = "running"
     metrics, declarations = event.get("metrics"), event.get("metric_declarations")
     return ValidEvent(
@@ -184,6 +184,11 @@ def _fields(found: Mapping[str, Any], form: _Form, path: str) -> Document:
         if value is not None and name in form.checks:
             document[name] = form.checks[name](value, f"{path}.{name}")
     return document
+
+
+def says_the_end(found: Mapping[str, Any]) -> bool:
+    """Whether what is said of a run or a stage says that it has ended."""
+    return any(found.get(name) is not None for name in ("status", "error", "duration_ms", "finished_at"))
 
 
 def _default_status(document: Document, *, is_final: bool) -> None:

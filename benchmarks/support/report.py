@@ -51,26 +51,23 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A goal and what was measured; None where this version has nothing to measure."""
+    """A goal and what was measured."""
 
     text: str
     limit: float
-    measured: float | None
+    measured: float
     unit: str
 
     @property
     def verdict(self) -> str:
-        if self.measured is None:
-            return "not available"
         return "ok" if self.measured <= self.limit else "over"
 
 
 def goals(report: Report) -> list[Goal]:
     """The goals with what was measured."""
 
-    def caller(size: int, name: str, yardstick: str = ORJSON) -> float | None:
-        times = report.caller[size]
-        return ratio(times, name, yardstick) if name in times else None
+    def caller(size: int, name: str, yardstick: str = ORJSON) -> float:
+        return ratio(report.caller[size], name, yardstick)
 
     disabled = max(over_plain(times, DISABLED) for times in report.caller.values())
     return [
@@ -103,8 +100,7 @@ def print_tables(report: Report, *, quick: bool) -> None:
     _row("goal", "at most", "measured", "")
     _row(":---", "---:", "---:", ":---")
     for goal in goals(report):
-        measured = "" if goal.measured is None else f"{goal.measured:.2f}"
-        _row(goal.text, f"{goal.limit:g} {goal.unit}", measured, goal.verdict)
+        _row(goal.text, f"{goal.limit:g} {goal.unit}", f"{goal.measured:.2f}", goal.verdict)
     print()
     _row("back to back", "recorder", "stages arrived", "candidates arrived", "caller's thread", "until delivered")
     _row(":---", ":---", *["---:"] * 4)
@@ -126,8 +122,6 @@ def print_tables(report: Report, *, quick: bool) -> None:
 
 
 def _cells(times: Rounds, name: str, *, middle_half: bool = False) -> list[str]:
-    if name not in times:
-        return ["not available", *[""] * (3 if middle_half else 2)]
     cells = [_micro(over_plain(times, name)), *(f"{ratio(times, name, yardstick):.2f}" for yardstick in (ORJSON, OTEL))]
     if middle_half:
         low, high = spread(times, name, ORJSON)

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 from tests.judge import judge
+from tests.mongodb import Databases
 from xray_server.query.fields import MetricCatalog
 from xray_server.query.operators import FIELD_OPERATORS, LOGICAL_OPERATORS
 from xray_server.query.parser import parse
 from xray_server.query.run import answer
 from xray_server.stores.base import Store, WriteBatch
+from xray_server.stores.mongo import MongoStore
 from xray_server.stores.sqlite import SqliteStore
 
 PAGE = Path(__file__).parents[2] / "docs" / "query-language.md"
-STORES = {"sqlite": lambda folder: SqliteStore(folder / "xray.sqlite3")}
-"""Store → what makes one that is not open yet, in a folder."""
+KINDS = ("sqlite", "mongodb")
 
 
 def cells() -> list[list[str]]:
@@ -46,8 +47,16 @@ def test_every_operator_has_an_example() -> None:
     assert {word for word in (*FIELD_OPERATORS, *LOGICAL_OPERATORS) if f'"{word}"' not in used} == set()
 
 
-@pytest.mark.parametrize("kind", STORES)
-def test_each_example_finds_what_the_page_says(kind: str, tmp_path: Path) -> None:
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Each store in turn, not open yet."""
+    if request.param == "sqlite":
+        return SqliteStore(tmp_path / "xray.sqlite3")
+    databases: Databases = request.getfixturevalue("databases")
+    return MongoStore(databases.url(tmp_path))
+
+
+def test_each_example_finds_what_the_page_says(store: Store) -> None:
     """By the answer of the store, and by the judge."""
 
     async def ask(store: Store) -> None:
@@ -66,4 +75,4 @@ def test_each_example_finds_what_the_page_says(kind: str, tmp_path: Path) -> Non
         finally:
             await store.close()
 
-    asyncio.run(ask(STORES[kind](tmp_path)))
+    asyncio.run(ask(store))

@@ -10,6 +10,7 @@ import pytest
 from tests.server.query.catalogs import catalog
 from xray import q
 from xray_server.query.parser import parse
+from xray_server.questions.saved import parse_saved
 
 CATALOG = catalog()
 
@@ -74,6 +75,20 @@ def test_what_is_built_is_the_question(question: Any, expected: dict[str, Any]) 
     assert question == expected
     assert json.loads(str(question)) == expected
     parse(dict(question), CATALOG)
+
+
+def test_placeholders_are_values() -> None:
+    """What stands for a parameter is put together with other conditions as a value is."""
+    question = (q.stage(type=q.param("type")).metric("fail_ratio") > q.param("above")).stage(type__ne="raw")
+    both = [
+        {"type": {"$param": "type"}, "metrics.fail_ratio": {"$gt": {"$param": "above"}}},
+        {"type": {"$ne": "raw"}},
+    ]
+    assert question == {"stage": {"$and": both}}
+    body = {"question": question, "parameters": {"type": {"type": "string"}, "above": {"type": "number"}}}
+    assert (
+        parse_saved("one", body, CATALOG).ask({"type": "ranking", "above": 1})["stage"]["$and"][0]["type"] == "ranking"
+    )
 
 
 def test_a_call_changes_no_question_that_is_there() -> None:

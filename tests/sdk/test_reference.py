@@ -135,6 +135,10 @@ def test_ranking(pool: list[dict[str, Any]], tier: str, rng: Any, cut: int):
     if out:
         pairs = [(before[key], rank) for key, rank in after.items()]
         expected["mean_displacement"] = float(np.mean([abs(a - b) for a, b in pairs]))
+        moved, counted = [b - a for b, a in pairs], metrics["displacement"]
+        assert counted["counts"] == np.histogram(moved, counted["edges"])[0].tolist()
+        assert sum(counted["counts"]) == len(moved)
+        assert len(counted["counts"]) <= 20
         top = {key for key, rank in after.items() if rank <= 10}
         expected["top10_overlap"] = sum(before[key] <= 10 for key in top) / len(top)
         if (found := tau(pairs)) is not None:

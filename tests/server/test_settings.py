@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
 from xray.exceptions import ConfigurationError
@@ -37,3 +41,11 @@ def test_store_urls():
     for url in ("mysql://localhost", "sqlite://x", "sqlite:///", "x.sqlite3"):
         with pytest.raises(ConfigurationError):
             create_app(ServerSettings(store=url))
+
+
+def test_the_page_of_the_service_has_every_setting():
+    """docs/service.md lists each setting, and no other."""
+    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+    table = page[page.index("## Settings") :]
+    named = [name for row in re.findall(r"(?m)^\| (`.*?) \|", table) for name in re.findall(r"`(\w+)`", row)]
+    assert named == [field.name for field in fields(ServerSettings)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xray.exceptions import DecoratorError, did_you_mean
-from xray.stage_types.base import StageType
+from xray.stage_types.base import CANDIDATE_COLUMNS, StageType
 
 IndexChoice = Iterable[str] | Mapping[str, str] | None
 """Paths of candidates' fields (``["data.price"]``), or names for them (``{"price": "data.price"}``)."""
@@ -14,6 +14,9 @@ IndexChoice = Iterable[str] | Mapping[str, str] | None
 MAX_INDEXED = 16
 """How many fields of one stage may be indexed: each costs the service space and time for every page."""
 
+MAX_NAME_CHARS = 100
+
+_TAKEN = ("id", "_id", "candidate_id", "seq")
 _ROOTS = ("data", "output", "scores")
 _INDEXED_ANYWAY = ("candidate_id", "verdict", "reason_label", "score", "rank")
 
@@ -47,6 +50,8 @@ def read_index(given: Any, stage_type: StageType, stage: str) -> list[dict[str, 
         if not isinstance(name, str) or not name or not isinstance(path, str):
             raise _wrong(f"index= of the stage '{stage}': {path!r} is no path.", "Write index=['data.price'].")
         _check_path(path, stage_type, stage)
+        if name != path:
+            _check_name(name, stage_type, stage)
     if len(dict(pairs)) < len(pairs):
         raise _wrong(f"index= of the stage '{stage}' names a field twice.")
     return [{"name": name, "path": path} for name, path in pairs]
@@ -65,6 +70,13 @@ def _check_path(path: str, stage_type: StageType, stage: str) -> None:
         raise _wrong(
             f"index= of the stage '{stage}': '{path}' names no one field.", f"Write {root}. and a field: {root}.price."
         )
+
+
+def _check_name(name: str, stage_type: StageType, stage: str) -> None:
+    if any(character in name for character in ".=$") or len(name) > MAX_NAME_CHARS:
+        raise _wrong(f"index= of the stage '{stage}': '{name[:50]}' is no name for a field.", "Write one word: price.")
+    if name in _TAKEN or name in CANDIDATE_COLUMNS or name in stage_type.columns:
+        raise _wrong(f"index= of the stage '{stage}': candidates have a '{name}' already.", "Take another name.")
 
 
 def _wrong(message: str, hint: str | None = None) -> DecoratorError:

@@ -8,15 +8,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from xray.cli import insight, upkeep
 from xray.cli import plugins as plugin_commands
+from xray.cli import questions as question_commands
 from xray.cli import show as views
 from xray.cli import spool as spool_commands
+from xray.cli.asked import read_question
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
 from xray.exceptions import XRayError
@@ -31,6 +33,7 @@ app = typer.Typer(
 )
 
 app.add_typer(plugin_commands.app, name="plugins")
+app.add_typer(question_commands.app, name="questions")
 
 Server = Annotated[
     str | None,
@@ -190,16 +193,22 @@ def query(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say how the question is read and run, instead of asking it.")
     ] = False,
+    save: Annotated[
+        str | None, typer.Option("--save", help="Keep the question under this name, see 'xray questions'.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a question.
 
     For example: xray query '{"stage": {"type": "filtering", "$failRatio": {"$gt": 0.9}}}'
     """
-    asked = _parse_question(_question_text(question, file))
-    given = (("limit", limit), ("cursor", cursor), ("explain", explain or None))
-    asked |= {name: value for name, value in given if value is not None}
+    asked = read_question(question, file)
+    asked |= {} if limit is None else {"limit": limit}
     with Client(server) as client:
+        if save is not None:
+            client.save_question(save, asked)
+        given = (("cursor", cursor), ("explain", explain or None))
+        asked |= {name: value for name, value in given if value is not None}
         answer = client.query(asked)
     if as_json:
         _print_json(answer)
@@ -223,50 +232,11 @@ def aggregate(
     For example: xray aggregate '{"group_by": ["name"], "bucket": "day", "values": {"median": {"$p50": "$failRatio"}}}'
     """
     with Client(server) as client:
-        answer = client.aggregate(_parse_question(_question_text(question, file)))
+        answer = client.aggregate(read_question(question, file))
     if as_json:
         _print_json(answer)
     else:
         views.print_groups(out, answer)
-
-
-def _question_text(question: str | None, file: Path | None) -> str:
-    if file is not None and question is None:
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise XRayError(f"{file} cannot be read: {error}", code="unreadable_file") from None
-    if question is None or file is not None:
-        raise XRayError(
-            "Give one question: as an argument, with --file, or - for standard input.",
-            code="bad_usage",
-            hint="""For example: xray query '{"stage": {"type": "filtering", "$failRatio": {"$gt": 0.9}}}'""",
-        )
-    return sys.stdin.read() if question == "-" else question
-
-
-def _parse_question(text: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        _bad_json(text, error)
-    if not isinstance(parsed, dict):
-        raise XRayError(
-            "A question is a JSON object.", code="bad_json", hint='It begins with {"stage": … or {"pipeline": …'
-        )
-    return parsed
-
-
-def _bad_json(text: str, error: json.JSONDecodeError) -> NoReturn:
-    line = text.splitlines()[error.lineno - 1] if text.splitlines() else ""
-    start = max(0, error.colno - 40)
-    excerpt = line[start : error.colno + 39]
-    raise XRayError(
-        f"The question is not JSON: {error.msg}.",
-        code="bad_json",
-        path=f"line {error.lineno}, column {error.colno}",
-        hint=f"{excerpt}\n  {' ' * (error.colno - 1 - start)}^",
-    )
 
 
 @app.command()

@@ -97,9 +97,13 @@ def split_event(event: dict[str, Any], max_bytes: int) -> list[dict[str, Any]]:
         return [event]
     step = max(1, count * max_bytes // (size + 1))
     parts = [{name: value for name, value in event.items() if name != "columns"}]
+    indexed = (event.get("facts") or {}).get("indexed")
+    same = {"type": "candidates", "id": event["id"], "run": event["run"]}
+    if indexed:
+        same["facts"] = {"indexed": indexed}
     for start in range(0, count, step):
         part = {name: _cut(values, slice(start, start + step)) for name, values in columns.items()}
-        parts.append({"type": "candidates", "id": event["id"], "run": event["run"], "from_seq": start, "columns": part})
+        parts.append({**same, "from_seq": start, "columns": part})
     return parts
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from xray.capture.frames import column_values, is_column, is_frame
 from xray.exceptions import PluginError
+from xray.figures import declared
 from xray.metrics import COMMON_METRICS, CRITERIA_METRICS, Metric, MetricValue, criteria_metrics
 
 if TYPE_CHECKING:
@@ -214,8 +215,18 @@ class StageType:
         raise NotImplementedError
 
     def panel(self, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Figures for this type on the stage's page, as plain Plotly dicts (service only)."""
-        return []
+        """Figures for this type on the stage's page (service only).
+
+        By default bars for each table among the metrics, and each histogram.
+
+        Args:
+            stage: The stage as the service keeps it; not to be changed.
+
+        Returns:
+            Figures as Plotly takes them, as plain JSON: ``xray.figures`` makes the usual ones. They say what is shown;
+            colours and sizes are the page's.
+        """
+        return declared(self.metrics, stage.get("metrics") or {})
 
     def all_fields(self) -> tuple[Field, ...]:
         """The common fields and this type's own."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from xray.capture.call import Alignment, Items, StageCall
 from xray.capture.frames import is_frame
+from xray.figures import Figure, bars, present
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue
 from xray.stage_types.base import Columns, Field, StageType
@@ -87,6 +88,15 @@ class FilteringStage(StageType):
             known = set(expected)
             metrics["unknown_labels"] = sum(count for label, count in rejected_for.items() if label not in known)
         return metrics
+
+    def panel(self, stage: Mapping[str, Any]) -> list[Figure]:
+        """How many passed, and what the others were rejected for."""
+        metrics = stage.get("metrics") or {}
+        labels = dict(metrics.get("label_counts") or {})
+        if metrics.get("unlabelled"):
+            labels["(no label)"] = metrics["unlabelled"]
+        verdicts = {name: metrics[name] for name in ("passed", "failed") if name in metrics}
+        return present([bars("Verdicts", verdicts, "candidates"), bars("Rejected for", labels, "candidates")])
 
 
 def _verdicts(flags: Sequence[Any]) -> list[str | None]:

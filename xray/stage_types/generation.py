@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from xray.capture.call import Alignment, StageCall
 from xray.capture.frames import is_frame
+from xray.figures import Figure, bars, present
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue
 from xray.stage_types.base import Columns, Field, StageType
@@ -64,6 +65,12 @@ class GenerationStage(StageType):
         if lengths:
             metrics["mean_length"] = sum(lengths) / len(lengths)
         return metrics
+
+    def panel(self, stage: Mapping[str, Any]) -> list[Figure]:
+        """How much of what was made is of use."""
+        metrics = stage.get("metrics") or {}
+        counts = {name: metrics[name] for name in ("generated", "duplicates", "empty") if name in metrics}
+        return present([bars("Generated", counts, "candidates")])
 
 
 def _row_text(value: Any) -> Any:

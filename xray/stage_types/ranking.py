@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xray.capture.call import Alignment, Items, StageCall
+from xray.figures import Figure, histogram, present
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue, kendall_tau
 from xray.stage_types.base import Columns, Field, StageType
@@ -26,6 +28,13 @@ class RankingStage(StageType):
     metrics = (
         Metric("kendall_tau", "correlation", "Kendall's tau-b between the order before and after."),
         Metric("mean_displacement", "ranks", "Mean distance between a candidate's rank before and after."),
+        Metric(
+            "displacement",
+            "ranks",
+            "Rank before minus rank after, counted in bins of whole ranks.",
+            kind="data",
+            indexed=False,
+        ),
         Metric("top10_overlap", "ratio", "Share of the first ten after that were among the first ten before."),
         Metric("top_margin", "score", "The score of rank 1 minus the score of rank 2.", bad="low"),
     )
@@ -57,6 +66,7 @@ class RankingStage(StageType):
         }
         if both:
             metrics["mean_displacement"] = sum(abs(b - a) for b, a in both) / len(both)
+            metrics["displacement"] = _counted([b - a for b, a in both])
             top_after = [b for b, a in both if a <= 10]
             if top_after:
                 metrics["top10_overlap"] = sum(1 for b in top_after if b <= 10) / min(10, ranked)
@@ -68,6 +78,21 @@ class RankingStage(StageType):
         if first is not None and second is not None:
             metrics["top_margin"] = first - second
         return metrics
+
+    def panel(self, stage: Mapping[str, Any]) -> list[Figure]:
+        """How far the candidates moved: those right of 0 came up."""
+        moved = (stage.get("metrics") or {}).get("displacement")
+        return present([histogram("Ranks gained", moved, "ranks", {"no change": 0})])
+
+
+def _counted(moves: Sequence[int], bins: int = 20) -> dict[str, list[float] | list[int]]:
+    """Whole numbers counted in at most so many bins, whose edges lie between whole numbers."""
+    low, high = min(moves), max(moves)
+    width = -(-(high - low + 1) // bins)
+    counts = [0] * -(-(high - low + 1) // width)
+    for move in moves:
+        counts[(move - low) // width] += 1
+    return {"edges": [low - 0.5 + width * place for place in range(len(counts) + 1)], "counts": counts}
 
 
 def _is_positions(output: Items, inputs: Items) -> bool:

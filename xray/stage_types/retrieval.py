@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from xray.capture.call import Alignment, StageCall
+from xray.figures import Figure, bars, present
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue, describe_scores
 from xray.stage_types.base import Columns, Field, StageType
-from xray.stage_types.scoring import SCORE_METRICS, number_or_none
+from xray.stage_types.scoring import SCORE_METRICS, number_or_none, score_figures
 
 
 class RetrievalStage(StageType):
@@ -63,6 +66,13 @@ class RetrievalStage(StageType):
         if any(score is not None for score in columns.column("score")):
             metrics |= describe_scores(columns.column("score"))
         return metrics
+
+    def panel(self, stage: Mapping[str, Any]) -> list[Figure]:
+        """Where the candidates came from, how many of those asked for, and their scores."""
+        metrics = stage.get("metrics") or {}
+        counts = {name: metrics[name] for name in ("requested", "returned", "duplicates") if name in metrics}
+        sources = bars("Sources", metrics.get("sources") or {}, "candidates")
+        return present([bars("Asked for and returned", counts, "candidates"), sources]) + score_figures(metrics)
 
 
 @hookimpl

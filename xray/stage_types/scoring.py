@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xray.capture.call import Alignment, Items, StageCall
 from xray.capture.plain import marker
+from xray.figures import Figure, histogram, present
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue, describe_scores
 from xray.stage_types.base import Columns, Field, StageType
@@ -68,6 +69,20 @@ class ScoringStage(StageType):
             "output_count": len(columns) - columns.facts.get("not_returned", 0),
             **described,
         }
+
+    def panel(self, stage: Mapping[str, Any]) -> list[Figure]:
+        """How the scores are distributed."""
+        return score_figures(stage.get("metrics") or {})
+
+
+def score_figures(metrics: Mapping[str, Any]) -> list[Figure]:
+    """The histogram of the scores, with their quantiles.
+
+    Args:
+        metrics: The metrics of a stage whose candidates have scores.
+    """
+    quantiles = {name: value for name, value in (metrics.get("score") or {}).items() if name in ("p10", "p50", "p90")}
+    return present([histogram("Scores", metrics.get("histogram"), "score", quantiles)])
 
 
 def number_or_none(value: Any) -> float | int | None:

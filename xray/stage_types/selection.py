@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xray.capture.accessors import core
 from xray.capture.call import Alignment, Items, StageCall
 from xray.capture.frames import is_frame
+from xray.figures import Figure, bars, present
 from xray.hookspecs import hookimpl
 from xray.metrics import Metric, MetricValue
 from xray.stage_types.base import Columns, Field, StageType
@@ -85,6 +86,14 @@ class SelectionStage(StageType):
         if picked and left:
             metrics["margin"] = min(picked) - max(left)
         return metrics
+
+    def panel(self, stage: Mapping[str, Any]) -> list[Figure]:
+        """How many were picked, and how many were not."""
+        metrics = stage.get("metrics") or {}
+        if "selected" not in metrics:
+            return []
+        left = max(0, (metrics.get("input_count") or 0) - metrics["selected"])
+        return present([bars("Picked", {"selected": metrics["selected"], "not selected": left}, "candidates")])
 
 
 def _are_positions(output: Items, inputs: Items) -> bool:

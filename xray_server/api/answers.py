@@ -13,12 +13,14 @@ from fastapi import Depends, Request
 from xray.exceptions import PluginError, QueryError
 from xray.metrics import Metric
 from xray.plugins import Plugins
+from xray_server.admission import Admission
 from xray_server.analysis.analyst import Analyst
 from xray_server.analysis.llm import Model, ModelSettings
 from xray_server.api.suffixes import read_parameter
 from xray_server.daemons.daemon import Daemon
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document
 from xray_server.ingest import Ingest
+from xray_server.prepare import Prepared
 from xray_server.query.aggregate import aggregate
 from xray_server.query.aggregate_parser import parse_aggregation
 from xray_server.query.cursor import encode_cursor
@@ -27,9 +29,13 @@ from xray_server.query.fields import MetricCatalog
 from xray_server.query.parser import parse
 from xray_server.query.run import Coverage, answer
 from xray_server.query.selection import select
+from xray_server.questions import saved as questions
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
+from xray_server.telemetry import StoreUsage, Telemetry
 from xray_server.workers import Workers
+from xray_server.write_queue import WriteQueue
+from xray_server.zones import aliases
 
 T = TypeVar("T")
 
@@ -49,22 +55,42 @@ class Service:
         store: The store, open.
         plugins: The stage types that the service has.
         settings: The service's settings.
+        version: The service's version.
     """
 
     project = "default"
     """The project of every request; no body can name one."""
 
-    def __init__(self, store: Store, plugins: Plugins, settings: ServerSettings) -> None:
+    def __init__(self, store: Store, plugins: Plugins, settings: ServerSettings, version: str = "unknown") -> None:
         self.store = store
         self.plugins = plugins
         self.settings = settings
         self.ingest = Ingest(store, plugins)
         self.workers = Workers(settings.ingest_processes, settings.max_events_per_batch)
+        self.admission = Admission(settings.max_pending_bytes, code="busy", what="bodies")
+        self.queue = WriteQueue(self.store_batch, settings.max_enqueued_bytes)
+        self.usage = StoreUsage(store)
+        self.telemetry = Telemetry()
+        self.telemetry.watch(lambda: self.admission.bytes, self.admission.max_bytes, self.queue, version)
+        self.telemetry.watch_store(self.usage)
+        self.is_draining = False
+        """Whether the service is about to end: it answers, and wants nothing new sent to it."""
         self.daemons: Sequence[Daemon] = ()
         """What runs beside answering; empty until the application has started."""
         model = ModelSettings.from_environment()
         self._catalog: tuple[float, MetricCatalog | None] = (0.0, None)
         self.analyst = Analyst(store, None if model is None else Model(model))
+
+    async def store_batch(self, prepared: Prepared) -> None:
+        """Write a batch; it is durable when this returns. The runs that end in it are analyzed where it asks for that.
+
+        Raises:
+            StoreError: Some or all of it is not stored; doing so again is safe.
+        """
+        with self.telemetry.step("write"):
+            result = await self.ingest.take(self.project, prepared)
+        for run_id in result.to_analyze:
+            self.analyst.analyze_later(self.project, run_id)
 
     async def declarations(self) -> dict[str, list[Metric]]:
         """Stage type → its metrics: of the plugins, and of senders whose types have no plugin here.
@@ -85,9 +111,11 @@ class Service:
     async def catalog(self) -> MetricCatalog:
         """Everything that a question may name."""
         columns = {column for stage_type in self.plugins.stage_types.values() for column in stage_type.columns}
-        for declared in (await self.store.declarations(self.project)).values():
+        declarations = await self.store.declarations(self.project)
+        for declared in declarations.values():
             columns |= {each["name"] for each in declared if each.get("kind") == "column"}
-        return MetricCatalog(await self.declarations(), candidate_columns=columns)
+        named = aliases(declarations.values())
+        return MetricCatalog(await self.declarations(), candidate_columns=columns, aliases=named)
 
     async def ask(self, question: Any) -> dict[str, Any]:
         """Answer a question of the query language.
@@ -143,6 +171,40 @@ class Service:
         found = await aggregate(self.store, self.project, aggregation)
         return {"rows": found.rows, "cursor": None, "coverage": found.coverage.as_dict()}
 
+    async def run_saved(
+        self, name: str, given: Mapping[str, Any], *, limit: int | None = None, explain: bool = False
+    ) -> dict[str, Any]:
+        """Answer a saved question.
+
+        Args:
+            name: Its name.
+            given: Parameter → its value.
+            limit: In place of the question's own.
+            explain: Say how it is read and run, instead of asking it.
+
+        Returns:
+            What :meth:`ask` or :meth:`aggregate` answers, and the question as it was asked under its form
+            (``question`` or ``aggregate``): with that and the cursor :meth:`ask` goes on.
+
+        Raises:
+            QueryError: There is no such question (``unknown_question``), a parameter is not as declared, or the
+                question is not of the query language any more.
+            StoreError: The data could not be read.
+        """
+        saved = await questions.find(self.store, self.project, name)
+        asked = saved.ask(given)
+        if limit is not None:
+            asked["limit"] = limit
+        if explain and saved.form == "aggregate":
+            raise QueryError("Figures are not explained.", path="explain", hint="Only questions that list are.")
+        try:
+            answered = await (
+                self.aggregate(asked) if saved.form == "aggregate" else self.ask(asked | _explain(explain))
+            )
+        except QueryError as error:
+            raise (error if limit is not None and error.path == "limit" else saved.blame(error)) from None
+        return answered | {saved.form: asked}
+
     async def listing(
         self,
         returns: str,
@@ -186,6 +248,10 @@ class Service:
                     error.path = parameter
                     break
             raise
+
+
+def _explain(wanted: bool) -> dict[str, bool]:
+    return {"explain": True} if wanted else {}
 
 
 def service_of(request: Request) -> Service:

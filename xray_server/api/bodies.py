@@ -15,6 +15,7 @@ import zstandard
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from xray_server.admission import Hold
 from xray_server.errors import ApiError
 
 _MSGPACK_TYPES = frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"})
@@ -41,10 +42,12 @@ class Body:
     Args:
         plain: The bytes.
         is_msgpack: Whether they are msgpack; else they are JSON.
+        received_bytes: How many there were as they travelled.
     """
 
     plain: bytes
     is_msgpack: bool
+    received_bytes: int
 
     async def decoded(self) -> Any:
         """The value.
@@ -64,16 +67,20 @@ async def read_body(request: Request, *, max_bytes: int, max_decompressed_bytes:
     return await body.decoded()
 
 
-async def receive_body(request: Request, *, max_bytes: int, max_decompressed_bytes: int) -> Body:
+async def receive_body(
+    request: Request, *, max_bytes: int, max_decompressed_bytes: int, hold: Hold | None = None
+) -> Body:
     """The body of a request, decompressed and not decoded yet.
 
     Args:
         request: The request, its body not read yet.
         max_bytes: The longest body, as it travels.
         max_decompressed_bytes: The longest body, decompressed.
+        hold: What counts the bytes while they are in memory; or None where a body is so small that it does not matter.
 
     Raises:
-        ApiError: It is too large (413), of a type or encoding that is not taken (415), or badly compressed (400).
+        ApiError: It is too large (413), of a type or encoding that is not taken (415), or badly compressed (400); or
+            there is no room for it now (429).
     """
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     is_msgpack = media_type in _MSGPACK_TYPES
@@ -92,28 +99,42 @@ async def receive_body(request: Request, *, max_bytes: int, max_decompressed_byt
             code="unsupported_encoding",
             hint="Send the body plain, or compressed with gzip or zstd.",
         )
-    body = await _receive(request, max_bytes)
+    body = await _receive(request, max_bytes, hold)
+    received_bytes = len(body)
     if encoding != "identity":
-        body = await asyncio.to_thread(_decompressed, body, encoding, max_decompressed_bytes)
-    return Body(body, is_msgpack)
+        body = await asyncio.to_thread(_decompressed, body, encoding, max_decompressed_bytes, hold)
+        if hold is not None:
+            hold.shrink(received_bytes)
+    return Body(body, is_msgpack, received_bytes)
 
 
-async def _receive(request: Request, max_bytes: int) -> bytes:
+async def _receive(request: Request, max_bytes: int, hold: Hold | None) -> bytes:
     parts: list[bytes] = []
     size = 0
+    refused: ApiError | None = None
     try:
         async for part in request.stream():
             size += len(part)
-            if size <= max_bytes:
+            if size > max_bytes and (refused is None or refused.status != 413):
+                refused = _too_large(max_bytes, "")
+            elif refused is None and hold is not None:
+                try:
+                    hold.grow(len(part))
+                except ApiError as error:
+                    refused = error
+            if refused is None:
                 parts.append(part)
-            else:
-                parts.clear()
-                if size > max_bytes * _DRAINED_TIMES:
-                    break
+                continue
+            # Read, and thrown away: nothing of it is in memory.
+            parts.clear()
+            if hold is not None:
+                hold.release()
+            if size > max_bytes * _DRAINED_TIMES:
+                break
     except ClientDisconnect:
         raise ApiError("The sender went away.", status=400, code="incomplete_body") from None
-    if size > max_bytes:
-        raise _too_large(max_bytes, "")
+    if refused is not None:
+        raise refused
     return b"".join(parts)
 
 
@@ -126,7 +147,7 @@ def _too_large(max_bytes: int, how: str) -> ApiError:
     )
 
 
-def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
+def _decompressed(body: bytes, encoding: str, max_bytes: int, hold: Hold | None) -> bytes:
     """Decompress slice by slice: a small body that would grow beyond all bounds is refused before it does."""
     source = io.BytesIO(body)
     reader: _Reader
@@ -142,6 +163,8 @@ def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
             size += len(part)
             if size > max_bytes:
                 raise _too_large(max_bytes, " when decompressed")
+            if hold is not None:
+                hold.grow(len(part))
             parts.append(part)
     except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
         raise ApiError(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from xray.schema import SCHEMA_VERSION
-from xray_server.api.answers import Here
-from xray_server.api.bodies import receive_body
-from xray_server.api.models import ErrorAnswer, IngestAnswer, RejectedAnswer
+from xray_server.api.answers import Here, Service
+from xray_server.api.bodies import Body, receive_body
+from xray_server.api.models import ErrorAnswer, IngestAnswer, Parameters, RejectedAnswer
 from xray_server.errors import json_response
-from xray_server.prepare import batch_of
+from xray_server.prepare import Prepared, batch_of
 
 router = APIRouter(tags=["ingest"])
 
@@ -37,40 +38,63 @@ _BODY = {
 }
 
 
+class IngestParameters(Parameters):
+    """When the answer is given."""
+
+    ack: Literal["stored", "enqueued"] = Field(
+        "stored",
+        description="`enqueued`: answer 202 once the events are checked and before they are stored. They are lost if "
+        "the service is killed, or ends while its store does not take them.",
+    )
+
+
 @router.post(
     "/v1/ingest",
     response_model=IngestAnswer,
     responses={
+        202: {"model": IngestAnswer, "description": "With `ack=enqueued`: the events will be stored."},
         400: {"model": ErrorAnswer, "description": "The body is malformed."},
         413: {"model": ErrorAnswer, "description": "The body is too large."},
         415: {"model": ErrorAnswer, "description": "The body is of a type or encoding that is not taken."},
         422: {"model": RejectedAnswer, "description": "Some events are bad; the others are stored."},
+        429: {"model": ErrorAnswer, "description": "Too much is in work; send the batch again after Retry-After."},
         503: {"model": ErrorAnswer, "description": "The store could not write; send the batch again."},
     },
     openapi_extra=_BODY,
 )
-async def ingest(request: Request, service: Here) -> Response:
+async def ingest(request: Request, parameters: Annotated[IngestParameters, Query()], service: Here) -> Response:
     """Store a batch of events.
 
     Each event stands alone: where some are bad, the others are stored all the same. Events may come in any order and
     more than once. With ``analyze`` each run that ends in the batch is analyzed in the background.
     """
-    settings = service.settings
-    body = await receive_body(
-        request, max_bytes=settings.max_body_bytes, max_decompressed_bytes=settings.max_decompressed_bytes
-    )
-    prepared = await service.workers.prepare(body.plain) if body.is_msgpack else None
-    if prepared is None:
-        batch = batch_of(await body.decoded(), settings.max_events_per_batch)
-        result = await service.ingest.accept(
-            service.project, batch.events, schema_version=batch.schema_version, analyze=batch.analyze
-        )
-    else:
-        result = await service.ingest.take(service.project, prepared)
-    for run_id in result.to_analyze:
-        service.analyst.analyze_later(service.project, run_id)
-    errors = [{"index": rejected.index, "error": rejected.error.as_dict()} for rejected in result.errors]
-    answer: dict[str, Any] = {"accepted": result.accepted, "errors": errors}
+    is_enqueued = parameters.ack == "enqueued"
+    with service.admission.hold() as hold:
+        with service.telemetry.step("receive"):
+            body = await receive_body(
+                request,
+                max_bytes=service.settings.max_body_bytes,
+                max_decompressed_bytes=service.settings.max_decompressed_bytes,
+                hold=hold,
+            )
+        service.telemetry.received(body.received_bytes, len(body.plain))
+        with service.telemetry.step("prepare"):
+            prepared = await _prepared(service, body)
+        if is_enqueued:
+            service.queue.put(prepared, len(body.plain))
+        else:
+            await service.store_batch(prepared)
+    service.telemetry.took(prepared, parameters.ack)
+    errors = [{"index": rejected.index, "error": rejected.error.as_dict()} for rejected in prepared.result.errors]
+    answer: dict[str, Any] = {"accepted": prepared.result.accepted, "errors": errors}
     if not errors:
-        return json_response(answer)
+        return json_response(answer, 202 if is_enqueued else 200)
     return json_response({"error": errors[0]["error"]} | answer, 422)
+
+
+async def _prepared(service: Service, body: Body) -> Prepared:
+    """What a body brings, made by another process where there is one and that is worth it."""
+    prepared = await service.workers.prepare(body.plain) if body.is_msgpack else None
+    if prepared is not None:
+        return prepared
+    return await service.ingest.prepare(batch_of(await body.decoded(), service.settings.max_events_per_batch))

@@ -45,6 +45,13 @@ class IngestAnswer(BaseModel):
     errors: list[EventProblem]
 
 
+class StepAnswer(BaseModel):
+    """That a part of a run is stored; it is durable."""
+
+    id: str = Field(description="The id of the run or the stage; made by the service where the sender gave none.")
+    run_id: str = Field(description="The run that it belongs to.")
+
+
 class RejectedAnswer(IngestAnswer):
     """What became of a batch in which some events are bad; the others are stored."""
 
@@ -193,6 +200,17 @@ class CandidateList(ListAnswer):
     )
 
 
+class PanelAnswer(BaseModel):
+    """A stage's figures."""
+
+    stage_id: str
+    type: str | None = None
+    figures: list[dict[str, Any]] = Field(
+        description="Figures for Plotly (`data`, `layout`), without colours and sizes; texts in them are escaped."
+    )
+    problem: str | None = Field(None, description="Why the figures of the stage's type are missing, where they are.")
+
+
 class Pipelines(ListAnswer):
     """All pipelines."""
 
@@ -235,13 +253,60 @@ class Groups(ListAnswer):
     rows: list[GroupModel]
 
 
+class ParameterModel(BaseModel):
+    """A parameter of a saved question."""
+
+    type: Literal["string", "number", "integer", "boolean", "time", "strings", "numbers"]
+    default: Any = Field(None, description="What it is where it is not given; without one it has to be given.")
+    description: str | None = None
+
+
+class SavedModel(BaseModel):
+    """A saved question: one that lists, or one that works out figures."""
+
+    name: str
+    description: str | None = None
+    question: dict[str, Any] | None = Field(None, description='With {"$param": name} where values are to be put.')
+    aggregate: dict[str, Any] | None = Field(None, description="Likewise.")
+    parameters: dict[str, ParameterModel]
+    created_at: str
+    updated_at: str
+
+
+class SavedList(ListAnswer):
+    """All saved questions, by name."""
+
+    rows: list[SavedModel]
+
+
+class SavedAnswer(ListAnswer):
+    """What a saved question found, and the question as it was asked."""
+
+    rows: list[dict[str, Any]]
+    explanation: ExplanationModel | None = Field(None, description="In place of rows, where it is asked for.")
+    question: dict[str, Any] | None = Field(None, description="Ask it with the cursor to go on.")
+    aggregate: dict[str, Any] | None = None
+
+
+class Deleted(BaseModel):
+    """That something is no more."""
+
+    deleted: str = Field(description="Its name.")
+
+
 class Health(BaseModel):
-    """That the service lives and reads its store."""
+    """That the service lives."""
 
     status: Literal["ok"]
     version: str
     store: dict[str, Any]
     tasks: dict[str, dict[str, Any]] = Field(description="The background tasks: what they did, and their errors.")
+
+
+class Readiness(BaseModel):
+    """That requests may be sent."""
+
+    status: Literal["ready"]
 
 
 # --- parameters -------------------------------------------------------------------------------------------------

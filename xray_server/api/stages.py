@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -12,12 +13,14 @@ from xray_server.api.models import (
     CandidateList,
     CandidateParameters,
     ErrorAnswer,
+    PanelAnswer,
     Parameters,
     StageModel,
     StageParameters,
     Stages,
 )
 from xray_server.errors import json_response, not_found
+from xray_server.panels import panel_of
 
 router = APIRouter(tags=["stages"], responses={422: {"model": ErrorAnswer}})
 
@@ -43,13 +46,13 @@ async def stages(parameters: Annotated[StageParameters, Query()], service: Here)
 @router.get("/v1/stages/{stage_id}", response_model=StageModel, responses={404: {"model": ErrorAnswer}})
 async def stage(stage_id: str, _: Annotated[Parameters, Query()], service: Here) -> Response:
     """Show one stage."""
-    return json_response(await _stage(service, stage_id))
+    return json_response(await find_stage(service, stage_id))
 
 
 @router.get("/v1/stages/{stage_id}/candidates", response_model=CandidateList, responses={404: {"model": ErrorAnswer}})
 async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Query()], service: Here) -> Response:
     """List the candidates of a stage in their order."""
-    removed_at = (await _stage(service, stage_id)).get("candidates_removed_at")
+    removed_at = (await find_stage(service, stage_id)).get("candidates_removed_at")
     conditions = {
         "stage_id": ("stage", "id", "$eq", stage_id),
         "verdict": ("candidate", "verdict", "$eq", parameters.verdict),
@@ -61,7 +64,22 @@ async def candidates(stage_id: str, parameters: Annotated[CandidateParameters, Q
     return json_response(answer)
 
 
-async def _stage(service: Service, stage_id: str) -> Any:
+@router.get("/v1/stages/{stage_id}/panel", response_model=PanelAnswer, responses={404: {"model": ErrorAnswer}})
+async def panel(stage_id: str, _: Annotated[Parameters, Query()], service: Here) -> Response:
+    """Show a stage's figures, as its type draws them: dicts for Plotly, without colours and sizes."""
+    found = await find_stage(service, stage_id)
+    declarations = await service.declarations()
+    made = await asyncio.to_thread(panel_of, found, service.plugins, declarations)
+    answer = {"stage_id": stage_id, "type": found.get("type"), "figures": made.figures, "problem": made.problem}
+    return json_response(answer)
+
+
+async def find_stage(service: Service, stage_id: str) -> Any:
+    """One stage as it is shown.
+
+    Raises:
+        ApiError: There is none of that id (404).
+    """
     if is_id(stage_id):
         found = (await service.ask({"stage": {"id": stage_id}, "limit": 1}))["rows"]
         if found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +23,10 @@ class Daemon(ABC):
     """What the service calls it in ``/health`` and in its log."""
 
     def __init__(self) -> None:
-        self._errors = 0
+        self.errors = 0
+        """How often a part of the work failed."""
+        self.succeeded_at_s: float | None = None
+        """When a part of it was last done, in seconds since 1970; None where none was yet."""
         self._last_error: str | None = None
 
     @abstractmethod
@@ -40,16 +44,17 @@ class Daemon(ABC):
             await asyncio.sleep(pause_s)
             try:
                 pause_s = await self.tick()
+                self.succeeded_at_s = time.time()
             except Exception as error:
                 # Whatever it was, the service goes on answering, and the next attempt may do.
-                self._errors += 1
+                self.errors += 1
                 self._last_error = f"{type(error).__name__}: {error}"[:500]
                 log.exception("The background task '%s' failed; it goes on in %g s", self.name, PAUSE_AFTER_ERROR_S)
                 pause_s = PAUSE_AFTER_ERROR_S
 
     def state(self) -> dict[str, Any]:
         """How it is doing, for ``/health``."""
-        return {"errors": self._errors, "last_error": self._last_error}
+        return {"errors": self.errors, "last_error": self._last_error}
 
 
 @asynccontextmanager

@@ -63,15 +63,21 @@ class MetricCatalog:
         declarations: Stage type name → its metrics, as ``Plugins.metrics()`` gives them. The metrics that every
             stage has need not be among them.
         candidate_columns: Candidate columns of the types' own, beside the schema's.
+        aliases: Name of an indexed field of candidates → the paths that it was declared for.
 
     Raises:
         PluginError: As :meth:`add`.
     """
 
     def __init__(
-        self, declarations: Mapping[str, Iterable[Metric]] | None = None, *, candidate_columns: Iterable[str] = ()
+        self,
+        declarations: Mapping[str, Iterable[Metric]] | None = None,
+        *,
+        candidate_columns: Iterable[str] = (),
+        aliases: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.candidate_columns = frozenset(candidate_columns)
+        self.aliases = dict(aliases or {})
         # Folded name → the declaration that came first, and the stage type that made it.
         self._metrics: dict[str, tuple[Metric, str]] = {}
         self.add("every type", COMMON_METRICS)
@@ -214,6 +220,8 @@ def resolve(part: Part, word: str, path: str, catalog: MetricCatalog) -> Named:
     kind = FIELDS[part].get(head)
     if kind is None and part == "candidate" and head in catalog.candidate_columns:
         kind = "json"
+    if kind is None and part == "candidate" and head in catalog.aliases:
+        return _indexed(head, segments[1:], path, catalog)
     if kind is None:
         raise _unknown_field(part, head, path, catalog)
     if part == "stage" and head == "metrics":
@@ -255,6 +263,21 @@ def kind_of(returns: ast.Returns, reference: ast.Reference) -> Kind:
     return STAGE_FIELDS[reference.path[0]]
 
 
+def _indexed(name: str, below: list[str], path: str, catalog: MetricCatalog) -> Named:
+    """What the name of an indexed field stands for."""
+    first, *others = catalog.aliases[name]
+    if others:
+        raise QueryError(
+            f"'{name}' names several indexed fields.",
+            code="ambiguous_field",
+            path=path,
+            hint=f"Write one of {', '.join((first, *others))}.",
+        )
+    segments = [*first.split("."), *below]
+    check_segments(segments, first, path)
+    return Named(ast.Field(tuple(segments)), "json")
+
+
 def _pipeline_of_stage(segments: list[str], path: str) -> Named:
     name = ".".join(segments[1:])
     name = "id" if name == "_id" else name
@@ -268,12 +291,16 @@ def _pipeline_of_stage(segments: list[str], path: str) -> Named:
     return Named(ast.Field(("pipeline", name)), PIPELINE_FIELDS[name])
 
 
+def _own_names(part: Part, catalog: MetricCatalog) -> tuple[str, ...]:
+    return (*catalog.candidate_columns, *catalog.aliases) if part == "candidate" else ()
+
+
 def _unknown_field(part: Part, head: str, path: str, catalog: MetricCatalog) -> QueryError:
     metric = catalog.declaration(head)
     hint = None
     if part == "stage" and metric is not None:
         hint = f"Did you mean '{camel(metric.name)}'?"
-    hint = hint or hint_for(head, *FIELDS[part], *(catalog.candidate_columns if part == "candidate" else ()))
+    hint = hint or hint_for(head, *FIELDS[part], *_own_names(part, catalog))
     if hint is None:
         others = [other for other, fields in FIELDS.items() if head in fields]
         hint = f"'{show(head)}' belongs under '{others[0]}'." if others else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from xray_server.documents import PIPELINE_FIELDS
 from xray_server.pages import CandidatePage
 from xray_server.query import ast
+from xray_server.zones import may_match
 
 
 def references(condition: ast.Condition) -> Iterator[ast.Reference]:
@@ -63,9 +64,12 @@ class PageFilter:
         self._reason_labels = necessary_values(condition, ast.Field(("reason_label",)))
         self.decides = isinstance(condition, ast.Test) and (self._ids is not None or self._reason_labels is not None)
         """Whether a page that is not passed over has a candidate that satisfies the condition, without opening it."""
+        self._core = ast.weakened(condition)
 
     def may_match(self, page: CandidatePage) -> bool:
         """Whether a candidate of the page may satisfy the condition."""
         if self._ids is not None and self._ids.isdisjoint(page.ids):
             return False
-        return self._reason_labels is None or not self._reason_labels.isdisjoint(page.reason_labels)
+        if self._reason_labels is not None and self._reason_labels.isdisjoint(page.reason_labels):
+            return False
+        return not page.zones or may_match(self._core, page.zones)

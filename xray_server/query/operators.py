@@ -35,6 +35,9 @@ UNSUPPORTED = frozenset(
 )
 """What MongoDB knows and this language does not, beside :data:`JAVASCRIPT` and :data:`EXTENDED_JSON`."""
 
+PLACEHOLDER = "$param"
+"""Stands in a saved question where a value is to be put; a question that is asked has none."""
+
 LONGEST_SLIP = 60
 """Words longer than this are no slip of the pen: no time is spent on finding what is near them."""
 
@@ -56,12 +59,19 @@ def folded(name: str) -> str:
     return name.lstrip("$").replace("_", "").lower()
 
 
-RESERVED = frozenset(folded(word) for word in {*OPERATORS, *UNSUPPORTED, *JAVASCRIPT, *EXTENDED_JSON})
+RESERVED = frozenset(folded(word) for word in {*OPERATORS, *UNSUPPORTED, *JAVASCRIPT, *EXTENDED_JSON, PLACEHOLDER})
 """Folded names that no metric may have."""
 
 
 def foreign_operator(word: str, path: str) -> QueryError | None:
     """The error for a word that MongoDB knows and this language does not have, or None for any other word."""
+    if word == PLACEHOLDER:
+        return QueryError(
+            f"'{word}' stands for a value in a saved question; a question that is asked has the value itself.",
+            code="unsupported",
+            path=path,
+            hint="Save the question with its parameters, and run it by its name.",
+        )
     if word in JAVASCRIPT:
         return QueryError(f"'{word}' is not supported: questions never run code.", code="unsupported", path=path)
     if word in EXTENDED_JSON:

@@ -215,6 +215,25 @@ class Finding:
     hint: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NamedDocument:
+    """A document that people gave a name to, such as a saved question.
+
+    Args:
+        kind: What it is (``question``); names of one kind have nothing to do with those of another.
+        name: Its name.
+        document: A JSON object; owned by the caller.
+        created_at: When the name was first kept, in milliseconds since 1970.
+        updated_at: When the document last changed; keeping the same once more changes nothing.
+    """
+
+    kind: str
+    name: str
+    document: Document
+    created_at: int
+    updated_at: int
+
+
 class Store(ABC):
     """Keeps runs, stages and candidate pages, by project.
 
@@ -403,6 +422,43 @@ class Store(ABC):
             name: Only of stages of this name; None means any.
             since: Hours from this one on, in milliseconds since 1970.
             until: Hours before this one.
+        """
+
+    # --- named documents ----------------------------------------------------------------------------------------
+    #
+    # What people save under a name: few and small, and never removed by age. A project that has nothing else is not
+    # among :meth:`projects`.
+
+    @abstractmethod
+    async def keep_named(self, project: str, kind: str, name: str, document: Document) -> NamedDocument:
+        """Keep a document under a name, in place of what had the name before; it is durable when this returns.
+
+        Of writers at once the last one stays, whole.
+
+        Args:
+            project: The project.
+            kind: What it is; text without NUL, like the name.
+            name: Its name.
+            document: A JSON object; the order of its keys is kept.
+
+        Returns:
+            What is kept, with its times.
+        """
+
+    @abstractmethod
+    async def named(self, project: str, kind: str, name: str) -> NamedDocument | None:
+        """The document of a name, or None where there is none."""
+
+    @abstractmethod
+    async def all_named(self, project: str, kind: str) -> Sequence[NamedDocument]:
+        """Every document of a kind, by name in the order of code points."""
+
+    @abstractmethod
+    async def remove_named(self, project: str, kind: str, name: str) -> bool:
+        """Remove the document of a name.
+
+        Returns:
+            Whether there was one.
         """
 
     # --- keeping house ------------------------------------------------------------------------------------------

@@ -76,6 +76,18 @@ class MemoryStore(Store):
     async def rollups(self, project: str, **narrowed: Any) -> Any:
         raise NotImplementedError
 
+    async def keep_named(self, project: str, kind: str, name: str, document: Any) -> Any:
+        raise NotImplementedError
+
+    async def named(self, project: str, kind: str, name: str) -> Any:
+        raise NotImplementedError
+
+    async def all_named(self, project: str, kind: str) -> Any:
+        raise NotImplementedError
+
+    async def remove_named(self, project: str, kind: str, name: str) -> Any:
+        raise NotImplementedError
+
     async def projects(self) -> Any:
         raise NotImplementedError
 

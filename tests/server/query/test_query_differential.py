@@ -1,4 +1,4 @@
-"""Random filters over random documents: the evaluator, the SQLite store, the judge and MongoDB give the same ids.
+"""Random filters over random documents: the evaluator, both stores, the judge and MongoDB give the same ids.
 
 Each seed is a batch of documents and of filters; every filter is put to all of them.
 """
@@ -17,6 +17,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from tests.judge import judge
+from tests.mongodb import Databases
 from tests.server.query.random_filters import LABELS, STARTED, Maker, smaller
 from xray.exceptions import QueryError
 from xray.stage_types.base import Columns
@@ -28,6 +29,7 @@ from xray_server.query.fields import MetricCatalog
 from xray_server.query.parser import parse, parse_condition
 from xray_server.query.run import answer
 from xray_server.stores.base import Store, WriteBatch
+from xray_server.stores.mongo import MongoStore
 from xray_server.stores.sqlite import SqliteStore
 
 CATALOG = MetricCatalog()
@@ -150,25 +152,44 @@ def test_every_filter_can_be_said_in_english(seed: int) -> None:
     assert len(said) > 0.9 * len({str(filter_) for filter_ in filters})
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_sqlite_store_agrees(seed: int, tmp_path: Path) -> None:
+Make = Callable[[Path], Store]
+
+
+def sqlite(folder: Path) -> Store:
+    return SqliteStore(folder / "xray.sqlite3")
+
+
+@pytest.fixture
+def mongodb(databases: Databases) -> Make:
+    """What makes a store on the server, over the wire."""
+    return lambda folder: MongoStore(databases.url(folder))
+
+
+async def hold_to_the_evaluator(store: Store, seed: int) -> None:
     """The pages of an answer together are the runs of which the evaluator says that the filter holds."""
     documents, filters = batch_of(seed)
     runs = {name(number): {"id": name(number)} | document for number, document in enumerate(documents)}
+    await store.open()
+    try:
+        await store.write("default", WriteBatch(runs=runs))
+        for filter_ in filters:
+            question = parse({"pipeline": filter_, "return": "runs", "sort": {"id": 1}, "limit": 1000}, CATALOG)
+            found = [row["id"] for row in (await answer(store, "default", question)).rows]
+            assert found == [key for key, run in runs.items() if evaluated(filter_, run)], filter_
+    finally:
+        await store.close()
 
-    async def ask_all() -> None:
-        store: Store = SqliteStore(tmp_path / "xray.sqlite3")
-        await store.open()
-        try:
-            await store.write("default", WriteBatch(runs=runs))
-            for filter_ in filters:
-                question = parse({"pipeline": filter_, "return": "runs", "sort": {"id": 1}, "limit": 1000}, CATALOG)
-                found = [row["id"] for row in (await answer(store, "default", question)).rows]
-                assert found == [key for key, run in runs.items() if evaluated(filter_, run)], filter_
-        finally:
-            await store.close()
 
-    asyncio.run(ask_all())
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_sqlite_store_agrees(seed: int, tmp_path: Path) -> None:
+    """With the evaluator, which agrees with the judge."""
+    asyncio.run(hold_to_the_evaluator(sqlite(tmp_path), seed))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_mongodb_store_agrees(seed: int, tmp_path: Path, mongodb: Make) -> None:
+    """Likewise, over the wire."""
+    asyncio.run(hold_to_the_evaluator(mongodb(tmp_path), seed))
 
 
 @pytest.fixture(scope="module")
@@ -299,10 +320,14 @@ async def found_candidates(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_candidates_are_found_as_the_judge_says(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "mongodb"])
+def test_candidates_are_found_as_the_judge_says(
+    kind: str, seed: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Every candidate of which the judge says that the filter holds, and no other."""
     stages, filters = candidates_of(seed)
-    found = asyncio.run(found_candidates(SqliteStore(tmp_path / "xray.sqlite3"), stages, filters))
+    make: Make = sqlite if kind == "sqlite" else request.getfixturevalue("mongodb")
+    found = asyncio.run(found_candidates(make(tmp_path), stages, filters))
     for filter_, places in zip(filters, found, strict=True):
         expected = {
             (name(number), seq)
@@ -326,6 +351,6 @@ def test_candidates_are_found_as_mongodb_finds_them(
         for number, rows in enumerate(stages, 1)
         for seq, row in enumerate(rows)
     )
-    found = asyncio.run(found_candidates(SqliteStore(tmp_path / "xray.sqlite3"), stages, filters))
+    found = asyncio.run(found_candidates(sqlite(tmp_path), stages, filters))
     for filter_, places, raw in zip(filters, found, found_by_mongodb(collection, filters), strict=True):
         assert places == {(key["stage"], key["seq"]) for key in raw}, filter_

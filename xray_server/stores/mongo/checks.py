@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pymongo
@@ -13,11 +14,14 @@ from pymongo import IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
-from xray_server.stores.base import Finding
+from xray_server.query.ast import Scan
+from xray_server.stores.base import Finding, ScanPlan
+from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S
 from xray_server.stores.mongo.documents import DECLARED, collection_of, indexes_of
+from xray_server.stores.mongo.filters import Filter
 from xray_server.stores.mongo.forms import Raw
-from xray_server.stores.mongo.scans import Scanner
+from xray_server.stores.mongo.scans import Scanner, Sort
 from xray_server.stores.questions import offered_questions
 
 log = logging.getLogger("xray.server")
@@ -72,7 +76,7 @@ async def _indexes(
     return [(index, there.get(index.document["name"])) for index in indexes_of(model)]
 
 
-async def check(database: AsyncDatabase[Raw]) -> list[Finding]:
+async def check(codec: Codec, database: AsyncDatabase[Raw]) -> list[Finding]:
     """What ``Store.check`` returns."""
     findings = []
     may_be_read_whole = set()
@@ -83,12 +87,24 @@ async def check(database: AsyncDatabase[Raw]) -> list[Finding]:
             may_be_read_whole.add(name)
         findings += of_model
     for words, scan in offered_questions():
-        for collection, where, sort in Scanner(database, _PROJECT, scan).finds():
-            command = {"find": collection, "filter": where, "sort": dict(sort), "limit": 50}
+        for plan in await _plans(codec, database, _PROJECT, scan):
+            may_read_all = plan.collection in may_be_read_whole
+            slow = not plan.indexed and not may_read_all
             findings.append(
-                await _check_question(database, words, command, may_be_read_whole=collection in may_be_read_whole)
+                Finding(
+                    f"question: {words}",
+                    ok=not slow,
+                    detail=plan.detail,
+                    hint="Every document is read for an answer. See which index is missing." if slow else None,
+                )
             )
     return findings
+
+
+async def explain(codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan) -> ScanPlan:
+    """What ``Store.explain`` returns."""
+    plans = await _plans(codec, database, project, scan)
+    return ScanPlan(all(plan.indexed for plan in plans), " ".join(dict.fromkeys(plan.detail for plan in plans)))
 
 
 async def _check_indexes(database: AsyncDatabase[Raw], model: type[Document]) -> list[Finding]:
@@ -126,28 +142,34 @@ def _quoted(keys: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f'"{path}": {direction}' for path, direction in keys)
 
 
-async def _check_question(
-    database: AsyncDatabase[Raw], words: str, command: Raw, *, may_be_read_whole: bool
-) -> Finding:
-    reply = await database.command("explain", command, verbosity="queryPlanner")
-    stages = list(_stages(reply["queryPlanner"]["winningPlan"]))
-    names = sorted({stage["indexName"] for stage in stages if "indexName" in stage})
-    kinds = {str(stage["stage"]) for stage in stages}
-    # Without the index over the field, the one over _id may be read from end to end.
-    reads_all = "COLLSCAN" in kinds or (names == ["_id_"] and not _asks_for_id(command))
-    slow = reads_all and not may_be_read_whole
-    return Finding(
-        f"question: {words}",
-        ok=not slow,
-        detail=f"Served by {', '.join(names)}." if names else f"Served by {', '.join(sorted(kinds))}.",
-        hint="Every document is read for an answer. See which index is missing." if slow else None,
-    )
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How the server would answer one find of a scan."""
+
+    collection: str
+    indexed: bool
+    detail: str
 
 
-def _asks_for_id(command: Raw) -> bool:
-    """Whether the question is about ids, or in their order."""
-    parts = command["filter"].get("$and", [command["filter"]])
-    return any("_id" in part for part in parts) or "_id" in command["sort"]
+async def _plans(codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan) -> list[_Plan]:
+    scanner = await Scanner.of(codec, database, project, scan)
+    plans = []
+    for collection, where, sort in scanner.finds():
+        command = {"find": collection, "filter": where, "sort": dict(sort), "limit": 50}
+        reply = await database.command("explain", command, verbosity="queryPlanner")
+        stages = list(_stages(reply["queryPlanner"]["winningPlan"]))
+        names = sorted({stage["indexName"] for stage in stages if "indexName" in stage})
+        kinds = sorted({str(stage["stage"]) for stage in stages})
+        # Without the index over the field, the one over _id may be read from end to end.
+        reads_all = "COLLSCAN" in kinds or (names == ["_id_"] and not _asks_for_id(where, sort))
+        detail = f"Served by {', '.join(names)} of {collection}." if names else f"Served by {', '.join(kinds)}."
+        plans.append(_Plan(collection, not reads_all, detail))
+    return plans
+
+
+def _asks_for_id(where: Filter, sort: Sort) -> bool:
+    """Whether a question is about ids, or in their order."""
+    return any("_id" in part for part in where.get("$and", [where])) or "_id" in dict(sort)
 
 
 def _stages(plan: Any) -> Iterator[Mapping[str, Any]]:

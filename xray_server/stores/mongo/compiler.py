@@ -1,22 +1,24 @@
 """Conditions of the query language as MongoDB filters.
 
 The language has MongoDB's meaning, so that most of it is handed on; but the stored form is not the document that a
-question is about. A filter *narrows*: it may let through too much where a condition reaches into free-form JSON or
-candidates, never too little. For the schema's scalar fields, for tags and for metrics it is exact.
+question is about. A filter *narrows*: it may let through too much where a condition reaches into free-form JSON, never
+too little. For the schema's scalar fields, for tags and for metrics it is exact. What conditions on candidates say of
+pages is in ``pages`` beside this file.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
+from xray_server.documents import Kind
 from xray_server.query.ast import And, Compare, Condition, Exists, Field, In, Metric, Not, Or, Test
 from xray_server.stores.encoding import is_number
-from xray_server.stores.mongo import forms
+from xray_server.stores.mongo import forms, ids
 from xray_server.stores.mongo.filters import (
     FALSE,
     TRUE,
@@ -30,121 +32,182 @@ from xray_server.stores.mongo.filters import (
     exact,
     negated,
 )
+from xray_server.stores.mongo.forms import RUNS, STAGES, Form, Place
+from xray_server.stores.mongo.known import Known, place_of
 
 _TEXT: tuple[Kind, ...] = ("id", "string", "strings")
 _NUMBERS: tuple[Kind, ...] = ("time", "number", "count")
+_ORDER: Mapping[str, Callable[[str, str], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
 
 
 class Compiler:
     """Compiles conditions for the documents of one project.
 
     Args:
-        project: The project.
+        known: The numbers of what the conditions name.
     """
 
-    def __init__(self, project: str) -> None:
-        self._project = project
+    def __init__(self, known: Known) -> None:
+        self._known = known
 
     def run(self, condition: Condition) -> Bounds:
         """A condition on a run, over the collection of runs."""
-        return self._combine(condition, RUN_FIELDS)
+        return self._combine(condition, RUNS)
 
     def stage(self, condition: Condition) -> Bounds:
         """A condition on a stage, over the collection of stages."""
-        return self._combine(condition, STAGE_FIELDS)
+        return self._combine(condition, STAGES)
 
     def stage_by_run(self, condition: Condition) -> Bounds:
         """A condition on a stage's run, over the stage's copy of the run's fields; all of them must be there."""
-        return self.stage(_about_the_copy(condition))
+        return self.stage(about_the_copy(condition))
 
-    def _combine(self, condition: Condition, fields: Mapping[str, Kind]) -> Bounds:
+    def _combine(self, condition: Condition, form: Form) -> Bounds:
         match condition:
             case And(conditions):
-                return both(self._combine(part, fields) for part in conditions)
+                return both(self._combine(part, form) for part in conditions)
             case Or(conditions):
-                return either(self._combine(part, fields) for part in conditions)
+                return either(self._combine(part, form) for part in conditions)
             case Not(inner):
-                return ~self._combine(inner, fields)
+                return ~self._combine(inner, form)
             case Test(Metric() as metric):
-                return _metric(metric, condition)
-            case Test(Field(("id",))):
-                return self._id(condition)
-            case Test(Field(("tags",))) if fields.get("tags") == "strings":
-                return _tags(condition)
+                return self._metric(metric, condition) if form is STAGES else UNKNOWN
+            case Test(Field(("tags",))) if "tags" in form.places:
+                return _tags(form.places["tags"].path, condition)
             case Test(Field(("metadata", key))):
                 return _metadata(key, condition)
-            case Test(Field(path)):
-                kind = kind_of(path, fields)
-                return UNKNOWN if kind is None else _scalar(".".join(path), kind, condition)
+            case Test(Field() as field):
+                place = place_of(field, form)
+                return UNKNOWN if place is None else self._scalar(place, condition)
         return UNKNOWN
 
-    def _id(self, test: Test) -> Bounds:
-        """A test on the document's own id, which lies in ``_id`` behind the project."""
+    # --- fields -------------------------------------------------------------------------------------------------
+
+    def _scalar(self, place: Place, test: Test) -> Bounds:
         match test.operator:
-            case Compare("eq", str() as value) if _is_plain(value):
-                return exact({"_id": forms.key(self._project, value)})
-            case In(values) if all(isinstance(value, str) and _is_plain(value) for value in values):
-                return exact({"_id": {"$in": [forms.key(self._project, value) for value in values]}})
-        return _scalar("_id.i", "id", test)
+            case Exists(wanted):
+                return exact(self.present(place) if wanted else self.absent(place))
+            case In(values):
+                return self._in(place, values)
+            case Compare(op, value):
+                return self._compare(place, op, value)
+
+    def absent(self, place: Place) -> Filter:
+        """That a field has no value: a null is never stored."""
+        if place.storage == "listed":
+            return {place.path: self._known.word(place, None)}
+        return FALSE if place.storage == "own_id" else {place.path: None}
+
+    def present(self, place: Place) -> Filter:
+        """That a field has a value."""
+        if place.storage == "listed":
+            return {place.path: {"$ne": self._known.word(place, None)}}
+        return TRUE if place.storage == "own_id" else {place.path: {"$ne": None}}
+
+    def _in(self, place: Place, values: tuple[Any, ...]) -> Bounds:
+        listed = [value for value in values if value is not None and place.kind != "time" and _fits(place.kind, value)]
+        listed = [value for value in listed if _is_plain(value)]
+        parts = [self._compare(place, "eq", value) for value in values if value not in listed]
+        match place.storage:
+            case "word" | "listed":
+                numbers = [self._known.word(place, value) for value in listed]
+                parts += [exact({place.path: {"$in": numbers}})] if numbers else []
+            case "own_id" | "key":
+                keys = [ids.key(self._known.project, value) for value in listed]
+                parts += [exact({place.path: {"$in": keys}})] if keys else []
+            case "plain":
+                parts += [exact({place.path: {"$in": listed}})] if listed else []
+            case _:
+                parts += [self._compare(place, "eq", value) for value in listed]
+        return either(parts)
+
+    def _compare(self, place: Place, op: str, value: Any) -> Bounds:
+        if value is None:
+            # A null equals a null, and an absent field counts as null.
+            return exact(self.absent(place) if op in ("eq", "gte", "lte") else FALSE)
+        if not _fits(place.kind, value):
+            # Values of different types are never equal, and only values of one type are ordered.
+            return exact(FALSE)
+        if not _is_plain(value):
+            return UNKNOWN
+        match place.storage:
+            case "time":
+                return exact(_compare_time(place.path, op, value))
+            case "word" | "listed" if op == "eq":
+                return exact({place.path: self._known.word(place, value)})
+            case "word" | "listed":
+                numbers = self._known.words(place, lambda text: _ORDER[op](text, value))
+                return exact({place.path: {"$in": numbers}} if numbers else FALSE)
+            case "own_id" | "key":
+                return exact(ids.compare(place.path, op, value, self._known.project))
+            case "id":
+                return exact(ids.compare(place.path, op, value))
+            case "own_run":
+                of_run = all_of([{place.path: True}, ids.compare("r", op, value, self._known.project)])
+                return exact(any_of([of_run, ids.compare(place.path, op, value)]))
+        return exact({place.path: {f"${op}": value}})
+
+    # --- metrics ------------------------------------------------------------------------------------------------
+
+    def _metric(self, metric: Metric, test: Test) -> Bounds:
+        path = self._known.metric(metric)
+        # Such a metric may be, or hold under the key, anything.
+        odd: Filter = {"mx": self._known.metric_word(metric)}
+        present: Filter = {path: {"$exists": True}}
+        match test.operator:
+            case Exists(wanted):
+                if metric.key is None:
+                    found = exact(any_of([present, odd, {"mn": self._known.metric_word(metric)}]))
+                else:
+                    found = Bounds(present, any_of([present, odd]))
+                return found if wanted else ~found
+            case Compare(op, None):
+                if op not in ("eq", "gte", "lte"):
+                    return exact(FALSE)
+                absent = negated(present)
+                return Bounds(all_of([absent, negated(odd)]), any_of([absent, odd]))
+            case Compare(op, value) if _fits("number", value) and _is_plain(value):
+                return _with_odd({path: {f"${op}": value}}, odd)
+            case In(values) if None not in values and all(_fits("number", v) and _is_plain(v) for v in values):
+                return _with_odd({path: {"$in": list(values)}} if values else FALSE, odd)
+            case In(values):
+                return either(self._metric(metric, Test(metric, Compare("eq", value))) for value in values)
+        return UNKNOWN
 
 
-def _about_the_copy(condition: Condition) -> Condition:
+def about_the_copy(condition: Condition) -> Condition:
+    """A condition on a run as one on the copy that each stage has of its immutable fields."""
     match condition:
         case And(conditions):
-            return And(tuple(map(_about_the_copy, conditions)))
+            return And(tuple(map(about_the_copy, conditions)))
         case Or(conditions):
-            return Or(tuple(map(_about_the_copy, conditions)))
+            return Or(tuple(map(about_the_copy, conditions)))
         case Not(inner):
-            return Not(_about_the_copy(inner))
+            return Not(about_the_copy(inner))
         case Test(Field((name,)), operator):
             return Test(Field(("run_id",) if name == "id" else ("pipeline", name)), operator)
     return condition
 
 
-def kind_of(path: tuple[str, ...], fields: Mapping[str, Kind]) -> Kind | None:
-    """The kind of a scalar field's values, or None where the field is no scalar or lies in free-form JSON."""
-    match path:
-        case (name,) if fields.get(name) not in (None, "json", "strings"):
-            return fields[name]
-        case ("pipeline", name) if "pipeline" in fields:
-            return PIPELINE_FIELDS.get(name)
-    return None
+def says_the_project(filter_: Filter, project: int) -> bool:
+    """Whether a filter lets through documents of one project only, because it names a number or a key of its."""
+    if "$and" in filter_:
+        return any(says_the_project(part, project) for part in filter_["$and"])
+    for path, wanted in filter_.items():
+        if path in (forms.LISTED, "l", "r", "_id") and _is_equality(wanted):
+            return True
+        if path.startswith(f"{forms.METRICS}.") and isinstance(wanted, dict) and "$exists" not in wanted:
+            return True
+    return False
 
 
-# --- fields -----------------------------------------------------------------------------------------------------
-
-
-def _scalar(path: str, kind: Kind, test: Test) -> Bounds:
-    match test.operator:
-        case Exists(wanted):
-            return exact({path: {"$exists": wanted}})
-        case In(values):
-            return _in(path, kind, values)
-        case Compare(op, value):
-            return _compare(path, kind, op, value)
-
-
-def _in(path: str, kind: Kind, values: tuple[Any, ...]) -> Bounds:
-    listed = [value for value in values if value is not None and kind != "time" and _fits(kind, value)]
-    listed = [value for value in listed if _is_plain(value)]
-    parts = [_compare(path, kind, "eq", value) for value in values if value not in listed]
-    if listed:
-        parts.append(exact({path: {"$in": listed}}))
-    return either(parts)
-
-
-def _compare(path: str, kind: Kind, op: str, value: Any) -> Bounds:
-    if value is None:
-        # A null equals a null, and an absent field counts as null; a null itself is never stored.
-        return exact({path: None} if op in ("eq", "gte", "lte") else FALSE)
-    if not _fits(kind, value):
-        # Values of different types are never equal, and only values of one type are ordered.
-        return exact(FALSE)
-    if not _is_plain(value):
-        return UNKNOWN
-    if kind == "time":
-        return exact(_compare_time(path, op, value))
-    return exact({path: {f"${op}": value}})
+def _is_equality(wanted: Any) -> bool:
+    return not isinstance(wanted, dict) or wanted.keys() == {"$in"}
 
 
 def _compare_time(path: str, op: str, milliseconds: float) -> Filter:
@@ -170,16 +233,16 @@ def _is_plain(value: Any) -> bool:
     return is_number(value)
 
 
-def _tags(test: Test) -> Bounds:
+def _tags(path: str, test: Test) -> Bounds:
     match test.operator:
         case Exists(wanted):
-            return exact({"tags": {"$exists": wanted}})
+            return exact({path: {"$exists": wanted}})
         case Compare(op, None):
-            return exact({"tags": None} if op in ("eq", "gte", "lte") else FALSE)
+            return exact({path: None} if op in ("eq", "gte", "lte") else FALSE)
         case Compare(op, str() as text) if _is_plain(text):
-            return exact({"tags": {f"${op}": text}})
+            return exact({path: {f"${op}": text}})
         case In(values) if all(isinstance(value, str) and _is_plain(value) for value in values):
-            return exact({"tags": {"$in": list(values)}})
+            return exact({path: {"$in": list(values)}})
     return UNKNOWN
 
 
@@ -195,74 +258,8 @@ def _metadata(key: str, test: Test) -> Bounds:
     words = [forms.word(key, text) if isinstance(text, str) else None for text in texts]
     if None in words or not all(map(_is_plain, words)):
         return UNKNOWN
-    return Bounds(FALSE, {"words": {"$in": words}})
-
-
-# --- metrics ----------------------------------------------------------------------------------------------------
-
-
-def _metric(metric: Metric, test: Test) -> Bounds:
-    path = forms.metric_path(metric.name, metric.key)
-    if not _is_plain(path):
-        return UNKNOWN
-    # Such a metric may be, or hold under the key, anything.
-    odd: Filter = {"odd_metrics": metric.name}
-    match test.operator:
-        case Exists(wanted):
-            present = _present(metric, path)
-            if metric.key is None:
-                found = exact(any_of([present, odd, {"null_metrics": metric.name}]))
-            else:
-                found = Bounds(present, any_of([present, odd]))
-            return found if wanted else ~found
-        case Compare(op, None):
-            if op not in ("eq", "gte", "lte"):
-                return exact(FALSE)
-            absent = negated(_present(metric, path))
-            return Bounds(all_of([absent, negated(odd)]), any_of([absent, odd]))
-        case Compare(op, value) if _fits("number", value) and _is_plain(value):
-            return _with_odd({path: {f"${op}": value}}, odd)
-        case In(values) if None not in values and all(_fits("number", v) and _is_plain(v) for v in values):
-            return _with_odd({path: {"$in": list(values)}} if values else FALSE, odd)
-        case In(values):
-            return either(_metric(metric, Test(metric, Compare("eq", value))) for value in values)
-    return UNKNOWN
-
-
-def _present(metric: Metric, path: str) -> Filter:
-    """That there is a number at the metric's place, or, for a whole metric, a table."""
-    number: Filter = {path: {"$exists": True}}
-    if metric.key is not None:
-        return number
-    return any_of([number, {f"metrics.t.{forms.escaped(metric.name)}": {"$exists": True}}])
+    return Bounds(FALSE, {"tw": {"$in": words}})
 
 
 def _with_odd(found: Filter, odd: Filter) -> Bounds:
     return Bounds(found, any_of([found, odd]))
-
-
-# --- candidates -------------------------------------------------------------------------------------------------
-
-
-def page_filter(candidate: Condition) -> Filter:
-    """What a page must satisfy to hold a candidate that satisfies the condition, over the collection of pages."""
-    match candidate:
-        case And(conditions):
-            return all_of(map(page_filter, conditions))
-        case Or(conditions):
-            return any_of(map(page_filter, conditions))
-        case Test(Field((("candidate_id" | "reason_label") as name,)), Compare("eq", str() as text)):
-            return _mentions(name, [text])
-        case Test(Field((("candidate_id" | "reason_label") as name,)), In(values)) if all(
-            isinstance(value, str) for value in values
-        ):
-            return _mentions(name, list(values))
-    return TRUE
-
-
-def _mentions(name: str, texts: list[str]) -> Filter:
-    if not texts:
-        return FALSE
-    if not all(map(_is_plain, texts)):
-        return TRUE
-    return {"ids" if name == "candidate_id" else "reason_labels": {"$in": texts}}

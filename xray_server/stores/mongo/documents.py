@@ -1,9 +1,9 @@
 """What lies in which collection, and the indexes: declared with Beanie.
 
-Every ``_id`` begins with the project, so that one collection serves all of them and the ids of one project never meet
-those of another. Times are dates; what users record (``Packed``) is JSON, compressed where it is long, never BSON.
-The store itself reads and writes the collections directly: a pydantic object for each document would cost more than
-the rest of a write.
+The names of fields have one or two letters, because each document has them again; here is what they stand for. What
+questions name lies in the open: texts that repeat as numbers of ``words``, ids as bytes, times as dates. What users
+record is JSON, compressed with a dictionary where it is long, never BSON. The store itself reads and writes the
+collections directly: a pydantic object for each document would cost more than the rest of a write.
 """
 
 from __future__ import annotations
@@ -16,158 +16,172 @@ from pydantic import BaseModel, Field
 from pymongo import ASCENDING, IndexModel
 
 Packed = str | bytes
-"""JSON as text, or compressed; see ``xray_server.stores.encoding.pack``."""
+"""JSON as text, or compressed."""
 
+Id = bytes | str
+"""A UUID as its 16 bytes, or any other id as text; in front of a *key* stands the project's number. See ``ids``."""
+
+Word = int
+"""The number of a text, see ``words``."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def _index(name: str, *paths: str) -> IndexModel:
-    return IndexModel([(path, ASCENDING) for path in paths], name=name)
-
-
-class Key(BaseModel):
-    """The ``_id`` of runs and stages."""
-
-    p: str = Field(description="The project.")
-    i: str = Field(description="The id.")
-
-
-class PipelineCopy(BaseModel):
-    """The immutable fields of a stage's run."""
-
-    id: str | None = None
-    key: str | None = None
-    label: str | None = None
-    version: str | None = None
-    environment: str | None = None
-    started_at: dt.datetime | None = None
-
-
-class Metrics(BaseModel):
-    """What can be searched and sorted by. Dots, dollars and percent signs in names are written ``%2E`` and so on."""
-
-    n: dict[str, float] = Field(default={}, description="Numbers.")
-    t: dict[str, dict[str, float]] = Field(default={}, description="Tables of numbers.")
+def _index(name: str, *paths: str, only: dict[str, Any] | None = None, unique: bool = False) -> IndexModel:
+    options: dict[str, Any] = {"partialFilterExpression": only} if only else {}
+    if unique:
+        options["unique"] = True
+    return IndexModel([(path, ASCENDING) for path in paths], name=name, **options)
 
 
 class Run(Document):
     """One execution of a pipeline."""
 
-    id: Key  # type: ignore[assignment]  # Beanie's own is an ObjectId
-    rev: int = Field(description="Grows with every change; a writer changes only the revision that it has read.")
-    key: str | None = None
-    label: str | None = None
-    version: str | None = None
-    environment: str | None = None
-    started_at: dt.datetime | None = None
-    repository: str | None = None
-    finished_at: dt.datetime | None = None
-    duration_ms: float | None = None
-    status: str | None = None
-    error: Packed | None = None
-    input: Packed | None = None
-    output: Packed | None = None
-    metadata: Packed | None = None
-    words: list[str] | None = Field(None, description="``key=text`` for the texts in metadata, to narrow by.")
-    tags: list[str] | None = None
-    stage_count: int | None = None
-    completeness: str | None = None
-    sample_rate: float | None = None
-    analysis: Packed | None = None
+    id: Id = Field(description="The key.")  # type: ignore[assignment]  # Beanie's own is an ObjectId
+    v: int = Field(description="Grows with every change; a writer changes only the revision that it has read.")
+    p: int = Field(description="The project's number.")
+    pk: str | None = Field(None, description="key")
+    l: Word = Field(description="label; absence has a number too")  # noqa: E741
+    pv: Word | None = Field(None, description="version")
+    pe: Word | None = Field(None, description="environment")
+    s: dt.datetime | None = Field(None, description="started_at")
+    rp: Word | None = Field(None, description="repository")
+    f: dt.datetime | None = Field(None, description="finished_at")
+    d: float | None = Field(None, description="duration_ms")
+    x: Word | None = Field(None, description="status")
+    t: list[str] | None = Field(None, description="tags")
+    sc: int | None = Field(None, description="stage_count")
+    q: Word | None = Field(None, description="completeness")
+    sr: float | None = Field(None, description="sample_rate")
+    tw: list[str] | None = Field(None, description="``key=text`` for the texts in metadata, to narrow by.")
+    z: Packed | None = Field(None, description="All other fields.")
 
     class Settings:
         """Where runs lie."""
 
         name = "runs"
         indexes = (
-            _index("by_start", "_id.p", "started_at", "_id.i"),
+            _index("by_start", "p", "s"),
             # With the rest of what the list of pipelines shows, so that it is read off the index.
-            _index("by_label", "_id.p", "label", "started_at", "_id.i", "status", "version", "environment"),
-            _index("by_key", "_id.p", "key", "started_at", "_id.i"),
+            _index("by_label", "l", "s", "x", "pv", "pe"),
+            # Only of runs that have a key: many have not.
+            _index("by_key", "pk", "s", only={"pk": {"$gte": ""}}),
         )
 
 
 class Stage(Document):
     """One decision step in a run."""
 
-    id: Key  # type: ignore[assignment]  # as above
-    rev: int
-    run_id: str
-    parent_id: str | None = None
-    order: int | None = None
-    path: str | None = None
-    name: str | None = None
-    type: str | None = None
-    started_at: dt.datetime | None = None
-    duration_ms: float | None = None
-    status: str | None = None
-    error: Packed | None = None
-    input: Packed | None = None
-    output: Packed | None = None
-    metadata: Packed | None = None
-    words: list[str] | None = None
-    facts: Packed | None = None
-    llm: Packed | None = None
-    reasoning: str | None = None
-    capture: Packed | None = None
-    trace: Packed | None = None
-    metrics: Metrics | None = None
-    metrics_other: Packed | None = Field(None, description="Metrics that are no numbers and no tables of numbers.")
-    odd_metrics: list[str] | None = Field(None, description="The names of those that hold something.")
-    null_metrics: list[str] | None = Field(None, description="The names of those that are null.")
-    metrics_over: int | None = None
-    candidates_removed_at: dt.datetime | None = None
-    pipeline: PipelineCopy | None = None
+    id: Id = Field(description="The key.")  # type: ignore[assignment]  # as above
+    v: int = Field(description="As of a run.")
+    r: Id = Field(description="The run's key.")
+    w: list[Word] = Field(description="The project itself, name, type, and the run's label; absence has numbers too.")
+    u: Id | None = Field(None, description="parent_id")
+    o: int | None = Field(None, description="order")
+    h: Word | None = Field(None, description="path")
+    s: dt.datetime | None = Field(None, description="started_at")
+    d: float | None = Field(None, description="duration_ms")
+    x: Word | None = Field(None, description="status")
+    g: str | None = Field(None, description="reasoning")
+    m: dict[str, float | dict[str, float]] | None = Field(
+        None, description="metrics: numbers and tables of numbers, by the numbers of their names with base 36."
+    )
+    mx: list[Word] | None = Field(None, description="Metrics that hold something else.")
+    mn: list[Word] | None = Field(None, description="Metrics that are null.")
+    mo: int | None = Field(None, description="metrics_over")
+    gone: dt.datetime | None = Field(None, description="candidates_removed_at")
+    pi: Id | bool | None = Field(None, description="The run's id, once more; mostly ``True``: that of ``r``.")
+    pk: str | None = Field(None, description="The run's key.")
+    pv: Word | None = Field(None, description="The run's version.")
+    pe: Word | None = Field(None, description="The run's environment.")
+    a: dt.datetime | None = Field(None, description="The run's start.")
+    tw: list[str] | None = Field(None, description="As of a run.")
+    z: Packed | None = Field(None, description="All other fields.")
+    p: int | None = Field(None, description="Where the only page lies here: the project's number.")
+    n: int | None = Field(None, description="How many candidates it has.")
+    k: bytes | None = Field(None, description="Its marks.")
+    f: bytes | None = Field(None, description="Its zones.")
+    b: bytes | None = Field(None, description="The page.")
 
     class Settings:
         """Where stages lie."""
 
         name = "stages"
         indexes = (
-            _index("by_run", "_id.p", "run_id", "order", "_id.i"),
-            _index("by_start", "_id.p", "started_at", "_id.i"),
-            _index("by_type", "_id.p", "type", "started_at", "_id.i"),
-            _index("by_label", "_id.p", "pipeline.label", "started_at", "_id.i"),
-            _index("by_name", "_id.p", "name", "started_at", "_id.i"),
-            # Only of stages that have the field: most have not.
-            IndexModel(
-                [("_id.p", ASCENDING), ("candidates_removed_at", ASCENDING), ("_id.i", ASCENDING)],
-                name="by_removal",
-                partialFilterExpression={"candidates_removed_at": {"$gt": _EPOCH}},
-            ),
+            _index("by_run", "r"),
+            # One index over (number, start) for the latest of a project, a name, a type and a label.
+            _index("by_word", "w", "s"),
             # One index over (name, value) for every metric of every type.
-            _index("by_metric", "metrics.$**"),
+            _index("by_metric", "m.$**"),
+            # Only of stages that have the field: most have not.
+            _index("by_removal", "w", "gone", only={"gone": {"$gt": _EPOCH}}),
+            # Only of stages that hold their page, for its removal.
+            _index("by_age", "p", "a", only={"p": {"$gt": 0}}),
         )
 
 
-class PageKey(BaseModel):
-    """The ``_id`` of a page; the pages of a stage are a range of it."""
-
-    p: str = Field(description="The project.")
-    s: str = Field(description="The stage's id.")
-    n: int = Field(description="The page's number.")
-
-
 class Page(Document):
-    """Some hundred candidates of a stage; see ``xray_server.pages``."""
+    """Up to some hundred candidates of a stage; see ``pages`` beside this file."""
 
-    id: PageKey  # type: ignore[assignment]  # as above
-    rev: int
-    run_id: str
-    started_at: dt.datetime | None = None
-    candidates: int = Field(description="How many there are.")
-    first: int | None = Field(None, description="The first place, where there are no gaps.")
-    seqs: Packed | None = Field(None, description="All places, where there are gaps.")
-    ids: list[str]
-    reason_labels: list[str]
-    block: bytes
+    id: Id = Field(description="The stage's key and the page's number.")  # type: ignore[assignment]  # as above
+    v: int = Field(description="As of a run.")
+    st: Id = Field(description="The stage's key.")
+    r: Id = Field(description="The run's key.")
+    p: int = Field(description="The project's number.")
+    a: dt.datetime | None = Field(None, description="The run's start.")
+    n: int = Field(description="How many candidates there are.")
+    k: bytes = Field(description="Two bytes for each id and reason label, to narrow by.")
+    f: bytes | None = Field(None, description="The zones of fields that the stage declares as indexed.")
+    b: bytes = Field(description="Everything else, compressed.")
 
     class Settings:
-        """Where candidate pages lie."""
+        """Where candidate pages lie, but for those in stages."""
 
         name = "pages"
-        indexes = (_index("by_start", "_id.p", "started_at"),)
+        indexes = (_index("by_age", "p", "a"),)
+
+
+class WordEntry(Document):
+    """A text and its number; never changed or removed."""
+
+    id: bytes = Field(description="A hash of project, field and text.")  # type: ignore[assignment]  # as above
+    s: str = Field(description="What it is numbered among: ``word``, ``metric`` or ``project``.")
+    n: int = Field(description="The number.")
+    p: int = Field(description="The project's number.")
+    f: str = Field(description="The field.")
+    t: str | None = Field(description="The text; null stands for the absence of one.")
+
+    class Settings:
+        """Where words lie."""
+
+        name = "words"
+        indexes = (_index("by_number", "s", "n", unique=True), _index("by_field", "p", "f"))
+
+
+class Dictionary(Document):
+    """What the values of one kind are compressed with; never changed or removed."""
+
+    id: int  # type: ignore[assignment]  # as above
+    kind: str
+    data: bytes
+
+    class Settings:
+        """Where dictionaries lie."""
+
+        name = "dictionaries"
+        indexes = (_index("by_kind", "kind", unique=True),)
+
+
+class Counter(Document):
+    """The last number that was given."""
+
+    id: str  # type: ignore[assignment]  # as above
+    last: int
+
+    class Settings:
+        """Where counters lie."""
+
+        name = "counters"
 
 
 class DeclarationKey(BaseModel):
@@ -181,7 +195,7 @@ class Declaration(Document):
     """What senders said about the metrics of a stage type."""
 
     id: DeclarationKey  # type: ignore[assignment]  # as above
-    rev: int
+    v: int
     metrics: Packed
 
     class Settings:
@@ -224,6 +238,28 @@ class BucketState(Document):
         )
 
 
+class NamedKey(BaseModel):
+    """The ``_id`` of a named document."""
+
+    p: str = Field(description="The project.")
+    k: str = Field(description="What it is.")
+    n: str = Field(description="Its name.")
+
+
+class Named(Document):
+    """What people saved under a name."""
+
+    id: NamedKey  # type: ignore[assignment]  # as above
+    document: Packed
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+    class Settings:
+        """Where named documents lie."""
+
+        name = "named"
+
+
 class StoreForm(Document):
     """The one document that says in which form this database is."""
 
@@ -236,7 +272,9 @@ class StoreForm(Document):
         name = "form"
 
 
-DECLARED: tuple[type[Document], ...] = (Run, Stage, Page, Declaration, BucketState, StoreForm)
+DECLARED: tuple[type[Document], ...] = (
+    Run, Stage, Page, WordEntry, Dictionary, Counter, Declaration, BucketState, Named, StoreForm,
+)  # fmt: skip
 
 
 def collection_of(model: type[Document]) -> str:

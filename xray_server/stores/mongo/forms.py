@@ -1,20 +1,25 @@
-"""How documents and pages become BSON documents, and back."""
+"""How documents lie in the collections: which field where, and in which form.
+
+What questions name lies in the open, under names of one or two letters, because each document has them again; the
+rest is one value, compressed. ``documents`` beside this file says what each name stands for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
+import msgspec
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
-from bson.max_key import MaxKey
-from bson.min_key import MinKey
 
 from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
-from xray_server.pages import CandidatePage
-from xray_server.stores.encoding import is_number, pack, unpack
+from xray_server.stores.encoding import is_number
+from xray_server.stores.mongo import ids
+from xray_server.stores.mongo.dictionaries import Decompressors, decompress
+from xray_server.stores.mongo.words import METRIC, NOTHING, Word
 
 Raw = dict[str, Any]
 """A document as PyMongo takes and gives it."""
@@ -22,99 +27,319 @@ Raw = dict[str, Any]
 # Python's datetime ends in the year 9999 and starts in 1; a date of MongoDB does not.
 CODEC: CodecOptions[Raw] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 
+Storage = Literal["own_id", "key", "id", "own_run", "word", "listed", "time", "plain", "metrics", "rest"]
+"""How a field is kept.
+
+``own_id``: the document's id, in ``_id``. ``key``: a run's id behind its project. ``id``: an id without one.
+``own_run``: an id that is mostly the document's own ``run_id``, and then ``True``. ``word``: the number of a text.
+``listed``: a number in the list of those that one index serves; absence has a number too, so that each document has one
+of each field. ``time``: a date. ``plain``: as it is. ``metrics``: numbers under the numbers of their names. ``rest``:
+with others in the one compressed value.
+"""
+
 LONGEST_WORD = 200
 """Characters of a key and a text in metadata up to which questions are narrowed by them."""
 
-_ESCAPES = str.maketrans({"%": "%25", ".": "%2E", "$": "%24", "\0": "%00"})
+COMPRESS_FROM_BYTES = 64
+"""JSON shorter than this is kept as text."""
+
+LISTED: Final = "w"
+REST: Final = "z"
+METRICS: Final = "m"
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a field lies.
+
+    Args:
+        name: The field's name; of a run's field that a stage has again, with ``pipeline.`` before it.
+        path: The name in the collection.
+        storage: How it is kept.
+        kind: The kind of its values.
+    """
+
+    name: str
+    path: str
+    storage: Storage
+    kind: Kind
+
+    @property
+    def field(self) -> str:
+        """What its words are words of: a run's label and a stage's copy of it are one."""
+        return self.name.removeprefix("pipeline.")
+
+
+def _places(kinds: Mapping[str, Kind], where: Mapping[str, tuple[str, Storage]]) -> dict[str, Place]:
+    return {name: Place(name, *where.get(name, (REST, "rest")), kind) for name, kind in kinds.items()}
+
+
+_RUN_PLACES: dict[str, tuple[str, Storage]] = {
+    "id": ("_id", "own_id"),
+    "key": ("pk", "plain"),
+    "label": ("l", "listed"),
+    "version": ("pv", "word"),
+    "environment": ("pe", "word"),
+    "started_at": ("s", "time"),
+    "repository": ("rp", "word"),
+    "finished_at": ("f", "time"),
+    "duration_ms": ("d", "plain"),
+    "status": ("x", "word"),
+    "tags": ("t", "plain"),
+    "stage_count": ("sc", "plain"),
+    "completeness": ("q", "word"),
+    "sample_rate": ("sr", "plain"),
+}
+
+_STAGE_PLACES: dict[str, tuple[str, Storage]] = {
+    "id": ("_id", "own_id"),
+    "run_id": ("r", "key"),
+    "parent_id": ("u", "id"),
+    "order": ("o", "plain"),
+    "path": ("h", "word"),
+    "name": (LISTED, "listed"),
+    "type": (LISTED, "listed"),
+    "started_at": ("s", "time"),
+    "duration_ms": ("d", "plain"),
+    "status": ("x", "word"),
+    "reasoning": ("g", "plain"),
+    "metrics": (METRICS, "metrics"),
+    "metrics_over": ("mo", "plain"),
+    "candidates_removed_at": ("gone", "time"),
+    "pipeline.id": ("pi", "own_run"),
+    "pipeline.key": ("pk", "plain"),
+    "pipeline.label": (LISTED, "listed"),
+    "pipeline.version": ("pv", "word"),
+    "pipeline.environment": ("pe", "word"),
+    "pipeline.started_at": ("a", "time"),
+}
+
+_STAGE_KINDS: dict[str, Kind] = {
+    **{name: kind for name, kind in STAGE_FIELDS.items() if name != "pipeline"},
+    **{f"pipeline.{name}": kind for name, kind in PIPELINE_FIELDS.items()},
+}
+
+
 class Form:
     """The form of the documents of one collection.
 
     Args:
         collection: The collection's name.
-        fields: Field → the kind of its values.
+        kinds: Field → the kind of its values.
+        where: Field → its path and how it is kept; what is left out lies in the rest.
+        has_list: Whether the numbers of listed words lie in one list, with the project's first, or each by itself.
     """
 
-    collection: str
-    fields: Mapping[str, Kind]
+    def __init__(
+        self, collection: str, kinds: Mapping[str, Kind], where: Mapping[str, tuple[str, Storage]], *, has_list: bool
+    ) -> None:
+        self.collection = collection
+        self.places = _places(kinds, where)
+        self.has_list = has_list
+        self._listed = [place for place in self.places.values() if place.storage == "listed"]
+        self._words = [place for place in self.places.values() if place.storage in ("word", "listed")]
+        self._rest = frozenset(name for name, place in self.places.items() if place.storage == "rest")
+        self._by_path = {
+            place.path: place for place in self.places.values() if place.storage not in ("listed", "rest", "metrics")
+        }
+        self._single = [] if has_list else self._listed
+        self._names = {place.field: place.name for place in self._listed}
 
-    def encode(self, project: str, document: Mapping[str, Any]) -> Raw:
-        """A document as it lies in the collection, but for its revision.
+    # --- before encoding ----------------------------------------------------------------------------------------
+
+    def words(self, project: int, document: Mapping[str, Any]) -> Iterator[Word]:
+        """The words that :meth:`encode` needs the numbers of; ``document`` is flat.
 
         Raises:
-            StoreError: The document has a field that there is no place for.
+            StoreError: The value of such a field is no text.
         """
-        raw: Raw = {"_id": key(project, document["id"])}
-        for name, value in document.items():
-            if value is None or name == "id":
-                continue
-            kind = self.fields.get(name)
-            if kind is None:
-                raise StoreError(f"A document of {self.collection} has no field '{name}'.", path=name)
-            if name == "metrics":
-                raw |= _encode_metrics(value)
-            elif name == "pipeline":
-                raw[name] = {
-                    inner: to_bson(PIPELINE_FIELDS[inner], held) for inner, held in value.items() if held is not None
-                }
+        for place in self._words:
+            text = document.get(place.name)
+            if text is not None or place.storage == "listed":
+                if text is not None and not isinstance(text, str):
+                    raise StoreError(f"The value {text!r:.100} of '{place.name}' is no text.", path=place.name)
+                yield Word(project, place.field, text)
+        for name, value in (document.get("metrics") or {}).items():
+            if is_number(value):
+                yield Word(project, METRIC, name)
+            elif _is_table(value):
+                yield Word(project, METRIC, name)
+                for entry in value:
+                    yield Word(project, METRIC, entry)
             else:
-                raw[name] = to_bson(kind, value)
-                words = sorted(_words(value)) if name == "metadata" else ()
-                if words:
-                    raw["words"] = words
+                yield Word(project, METRIC, name)
+
+    def rest(self, document: Mapping[str, Any]) -> bytes | None:
+        """What is kept in one value, as JSON; None where there is nothing. ``document`` is flat."""
+        rest = {name: value for name, value in document.items() if name in self._rest}
+        metrics = document.get("metrics")
+        if metrics:
+            other = {name: value for name, value in metrics.items() if not is_number(value) and not _is_table(value)}
+            if other:
+                rest["metrics"] = other
+        return _encode_json(rest) if rest else None
+
+    def flat(self, document: Mapping[str, Any]) -> Document:
+        """A document with the run's fields beside its own, and without what is None.
+
+        Raises:
+            StoreError: It has a field that there is no place for.
+        """
+        flat = {name: value for name, value in document.items() if value is not None and name != "pipeline"}
+        if "pipeline.id" in self.places:
+            pipeline = document.get("pipeline") or {}
+            flat |= {f"pipeline.{name}": value for name, value in pipeline.items() if value is not None}
+        if not flat.keys() <= self.places.keys():
+            unknown = min(flat.keys() - self.places.keys())
+            raise StoreError(f"A document of {self.collection} has no field '{unknown}'.", path=unknown)
+        return flat
+
+    # --- encoding -----------------------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        project: int,
+        document: Document,
+        rest: bytes | None,
+        numbers: Mapping[Word, int],
+        compress: Callable[[bytes], bytes],
+        project_word: int,
+    ) -> Raw:
+        """A document as it lies in the collection, but for its revision.
+
+        Args:
+            project: The project's number.
+            document: The document, flat.
+            rest: What :meth:`rest` gave.
+            numbers: The numbers of its words.
+            compress: Compresses the rest.
+            project_word: The number that stands for the project in the list of words.
+        """
+        raw: Raw = {"_id": ids.key(project, document["id"])}
+        if self.has_list:
+            listed = [numbers[Word(project, place.field, document.get(place.name))] for place in self._listed]
+            raw[LISTED] = [project_word, *listed]
+        else:
+            raw["p"] = project
+            for place in self._single:
+                raw[place.path] = numbers[Word(project, place.field, document.get(place.name))]
+        for name, value in document.items():
+            place = self.places[name]
+            match place.storage:
+                case "plain":
+                    raw[place.path] = value
+                case "time":
+                    raw[place.path] = DatetimeMS(value)
+                case "word":
+                    raw[place.path] = numbers[Word(project, place.field, value)]
+                case "key":
+                    raw[place.path] = ids.key(project, value)
+                case "id":
+                    raw[place.path] = ids.id_value(value)
+                case "own_run":
+                    raw[place.path] = True if value == document.get("run_id") else ids.id_value(value)
+                case "metrics":
+                    raw |= _encode_metrics(project, value, numbers)
+                case "rest" if name == "metadata":
+                    words = sorted(_words_of(value))
+                    if words:
+                        raw["tw"] = words
+                case _:
+                    pass
+        if rest is not None:
+            raw[REST] = compressed(rest, compress)
         return raw
 
-    def decode(self, raw: Mapping[str, Any]) -> Document:
-        """The document that :meth:`encode` was given."""
-        document: Document = {"id": raw["_id"]["i"]}
-        for name, value in raw.items():
-            kind = self.fields.get(name)
-            if kind is None:
+    # --- decoding -----------------------------------------------------------------------------------------------
+
+    def numbers(self, raw: Mapping[str, Any]) -> Iterator[int]:
+        """The numbers of words that :meth:`decode` needs."""
+        if self.has_list:
+            yield from raw.get(LISTED, ())[1:]
+        for place in self._single:
+            yield raw[place.path]
+        for path in ("h", "pv", "pe", "x", "rp", "q"):
+            number = raw.get(path)
+            if number is not None:
+                yield number
+
+    def decode(
+        self,
+        raw: Mapping[str, Any],
+        words: Mapping[int, Word],
+        metrics: Mapping[int, Word],
+        decompressors: Decompressors,
+    ) -> Document:
+        """The document that :meth:`encode` was given, with the run's fields under ``pipeline`` again."""
+        document: Document = {"id": ids.id_of(raw["_id"])}
+        pipeline: Document = {}
+        listed = raw.get(LISTED, ())[1:] if self.has_list else [raw[place.path] for place in self._single]
+        for number in listed:
+            word = words[number]
+            if word.text is not None:
+                _put(document, pipeline, self._names[word.field], word.text)
+        for path, value in raw.items():
+            place = self._by_path.get(path)
+            if place is None or path == "_id":
                 continue
-            if name == "metrics":
-                document[name] = _decode_metrics(raw)
-            elif name == "pipeline":
-                document[name] = {inner: from_bson(PIPELINE_FIELDS[inner], held) for inner, held in value.items()}
-            else:
-                document[name] = from_bson(kind, value)
+            match place.storage:
+                case "time":
+                    found: Any = int(value)
+                case "word":
+                    found = words[value].text
+                case "key":
+                    found = ids.id_of(value)
+                case "id":
+                    found = ids.id_text(value)
+                case "own_run":
+                    found = ids.id_of(raw["r"]) if value is True else ids.id_text(value)
+                case _:
+                    found = plain(value)
+            _put(document, pipeline, place.name, found)
+        if METRICS in raw:
+            document["metrics"] = _decode_metrics(raw[METRICS], metrics)
+        if REST in raw:
+            rest = _decode_json(opened(raw[REST], decompressors))
+            other = rest.pop("metrics", None)
+            document |= rest
+            if other:
+                document["metrics"] |= other
+        if pipeline:
+            document["pipeline"] = pipeline
         return document
 
 
-RUNS = Form("runs", RUN_FIELDS)
-STAGES = Form("stages", STAGE_FIELDS)
+def _put(document: Document, pipeline: Document, name: str, value: Any) -> None:
+    if name.startswith("pipeline."):
+        pipeline[name.removeprefix("pipeline.")] = value
+    else:
+        document[name] = value
 
 
-def key(project: str, document_id: Any) -> Raw:
-    """The ``_id`` of a run or a stage."""
-    return {"p": project, "i": document_id}
+RUNS: Final = Form("runs", RUN_FIELDS, _RUN_PLACES, has_list=False)
+STAGES: Final = Form("stages", _STAGE_KINDS, _STAGE_PLACES, has_list=True)
 
 
-def to_bson(kind: Kind, value: Any) -> Any:
-    """A field's value as it is stored."""
-    if kind == "time":
-        return DatetimeMS(value)
-    return pack(value) if kind == "json" else value
+def compressed(data: bytes, compress: Callable[[bytes], bytes]) -> str | bytes:
+    """JSON as it is kept: compressed where that is shorter."""
+    if len(data) >= COMPRESS_FROM_BYTES:
+        short = compress(data)
+        if len(short) < len(data):
+            return short
+    return data.decode()
 
 
-def from_bson(kind: Kind, value: Any) -> Any:
-    """A field's value as it was given."""
-    if kind == "time":
-        return int(value)
-    if kind == "json":
-        return unpack(value)
-    return plain(value)
+def opened(value: str | bytes, decompressors: Decompressors) -> str | bytes:
+    """The JSON of what :func:`compressed` gave."""
+    return decompress(value, decompressors) if isinstance(value, bytes) else value
 
 
 def plain(value: Any) -> Any:
     """A number as Python's own; PyMongo has a type of its own for long integers."""
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def of_key_prefix(project: str, second: str) -> Raw:
-    """The filter for a project's documents by the index over ``_id``, whose second part has the given name."""
-    return {"_id": {"$gte": {"p": project, second: MinKey()}, "$lte": {"p": project, second: MaxKey()}}}
 
 
 # --- metadata ---------------------------------------------------------------------------------------------------
@@ -125,7 +350,7 @@ def word(name: str, text: str) -> str | None:
     return f"{name}={text}" if len(name) + len(text) <= LONGEST_WORD else None
 
 
-def _words(metadata: Any) -> set[str]:
+def _words_of(metadata: Any) -> set[str]:
     found: set[str] = set()
     for name, value in metadata.items() if isinstance(metadata, dict) else ():
         for text in value if isinstance(value, list) else (value,):
@@ -137,94 +362,62 @@ def _words(metadata: Any) -> set[str]:
 
 # --- metrics ----------------------------------------------------------------------------------------------------
 
-
-def escaped(name: str) -> str:
-    """A metric's name, or a key in a table, as the name of a field: it can be reached by a dotted path."""
-    return name.translate(_ESCAPES) or "%"
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def _unescaped(name: str) -> str:
-    if "%" not in name:
-        return name
-    return "" if name == "%" else name.replace("%2E", ".").replace("%24", "$").replace("%00", "\0").replace("%25", "%")
+def metric_name(number: int) -> str:
+    """The name of the field of a metric, or of an entry of a table, by the number of its name."""
+    name = ""
+    while number:
+        number, digit = divmod(number, 36)
+        name = _DIGITS[digit] + name
+    return name or "-"  # of no document
 
 
-def metric_path(name: str, key: str | None) -> str:
-    """The path to a metric's number: it leads to a number or to nothing."""
-    return f"metrics.n.{escaped(name)}" if key is None else f"metrics.t.{escaped(name)}.{escaped(key)}"
+def metric_path(name: int, entry: int | None) -> str:
+    """The path to a metric, or to an entry of a table: it leads to a number, a table of numbers, or nothing."""
+    path = f"{METRICS}.{metric_name(name)}"
+    return path if entry is None else f"{path}.{metric_name(entry)}"
 
 
-def _encode_metrics(metrics: Mapping[str, Any]) -> Raw:
-    numbers: Raw = {}
-    tables: Raw = {}
-    other: Raw = {}
+def metric_numbers(raw: Mapping[str, Any]) -> Iterator[int]:
+    """The numbers of the names in a stage's metrics."""
+    for name, value in raw.get(METRICS, {}).items():
+        yield int(name, 36)
+        if isinstance(value, dict):
+            for entry in value:
+                yield int(entry, 36)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_number, value.values()))
+
+
+def _encode_metrics(project: int, metrics: Mapping[str, Any], numbers: Mapping[Word, int]) -> Raw:
+    stored: Raw = {}
+    odd: list[int] = []
+    nulls: list[int] = []
+
+    def number(name: str) -> int:
+        return numbers.get(Word(project, METRIC, name), NOTHING)
+
     for name, value in metrics.items():
         if is_number(value):
-            numbers[escaped(name)] = value
-        elif isinstance(value, dict) and all(map(is_number, value.values())):
-            tables[escaped(name)] = {escaped(key): number for key, number in value.items()}
+            stored[metric_name(number(name))] = value
+        elif _is_table(value):
+            stored[metric_name(number(name))] = {metric_name(number(entry)): held for entry, held in value.items()}
         else:
-            other[name] = value
-    raw: Raw = {"metrics": {name: held for name, held in (("n", numbers), ("t", tables)) if held}}
-    if other:
-        raw["metrics_other"] = pack(other)
-        odd = [name for name, value in other.items() if value is not None]
-        nulls = [name for name, value in other.items() if value is None]
-        raw |= {field: names for field, names in (("odd_metrics", odd), ("null_metrics", nulls)) if names}
-    return raw
+            (nulls if value is None else odd).append(number(name))
+    raw: Raw = {METRICS: stored}
+    return raw | {path: found for path, found in (("mx", odd), ("mn", nulls)) if found}
 
 
-def _decode_metrics(raw: Mapping[str, Any]) -> Document:
-    stored = raw["metrics"]
-    metrics = {_unescaped(name): plain(number) for name, number in stored.get("n", {}).items()}
-    for name, table in stored.get("t", {}).items():
-        metrics[_unescaped(name)] = {_unescaped(entry): plain(number) for entry, number in table.items()}
-    return metrics | (unpack(raw["metrics_other"]) if "metrics_other" in raw else {})
-
-
-# --- pages ------------------------------------------------------------------------------------------------------
-
-
-def page_key(project: str, stage_id: str, number: Any) -> Raw:
-    """The ``_id`` of a page."""
-    return {"p": project, "s": stage_id, "n": number}
-
-
-def pages_of(project: str, stage_id: str, first: int = 0) -> Raw:
-    """The filter for the pages of a stage from one on, by the index over ``_id``."""
+def _decode_metrics(stored: Mapping[str, Any], names: Mapping[int, Word]) -> Document:
     return {
-        "_id": {
-            "$gte": page_key(project, stage_id, first),
-            "$lte": page_key(project, stage_id, MaxKey()),
-        }
+        str(names[int(name, 36)].text): (
+            {str(names[int(entry, 36)].text): plain(held) for entry, held in value.items()}
+            if isinstance(value, dict)
+            else plain(value)
+        )
+        for name, value in stored.items()
     }
-
-
-def encode_page(project: str, page: CandidatePage) -> Raw:
-    """A page as it lies in the collection, but for its revision."""
-    raw: Raw = {"_id": page_key(project, page.stage_id, page.page), "run_id": page.run_id}
-    if page.started_at is not None:
-        raw["started_at"] = DatetimeMS(page.started_at)
-    raw["candidates"] = len(page.seqs)
-    if page.seqs == tuple(range(page.seqs[0], page.seqs[0] + len(page.seqs))):
-        raw["first"] = page.seqs[0]
-    else:
-        raw["seqs"] = pack(page.seqs)
-    return raw | {"ids": list(page.ids), "reason_labels": list(page.reason_labels), "block": page.block}
-
-
-def decode_page(raw: Mapping[str, Any]) -> CandidatePage:
-    """The page that :func:`encode_page` was given."""
-    first = raw.get("first")
-    seqs = unpack(raw["seqs"]) if first is None else range(int(first), int(first) + int(raw["candidates"]))
-    started_at = raw.get("started_at")
-    return CandidatePage(
-        run_id=raw["run_id"],
-        stage_id=raw["_id"]["s"],
-        page=int(raw["_id"]["n"]),
-        started_at=None if started_at is None else int(started_at),
-        seqs=tuple(seqs),
-        ids=tuple(raw["ids"]),
-        reason_labels=tuple(raw["reason_labels"]),
-        block=raw["block"],
-    )

@@ -1,7 +1,7 @@
 """A scan as finds.
 
-A scan's order and its place to go on (``after``) become a filter and a sort that an index serves. What lies in
-another collection is joined here: ``$lookup`` would join every document that a question passes over.
+A scan's order and its place to go on (``after``) become filters and sorts that indexes serve. What lies in another
+collection is joined here: ``$lookup`` would join every document that a question passes over.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from bson.max_key import MaxKey
-from bson.min_key import MinKey
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
-from xray.exceptions import StoreError
 from xray_server.query.ast import EVERYTHING, Metric, Scan
 from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.stores.base import Row
-from xray_server.stores.mongo import forms
-from xray_server.stores.mongo.compiler import Compiler, page_filter
+from xray_server.stores.mongo import ids, pages
+from xray_server.stores.mongo.codec import Codec
+from xray_server.stores.mongo.compiler import Compiler, about_the_copy, says_the_project
 from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of, any_of
-from xray_server.stores.mongo.forms import Raw, pages_of
-from xray_server.stores.mongo.order import Key, has_number, later, sort_keys
+from xray_server.stores.mongo.forms import LISTED, RUNS, STAGES, Raw
+from xray_server.stores.mongo.known import Known, Wanted
+from xray_server.stores.mongo.order import Key, later, sort_keys
 
 FEW = 1000
 """Documents of the other collection up to which a join starts from there."""
@@ -31,79 +29,89 @@ CHUNK = 200
 """Documents that are joined at once."""
 
 Sort = list[tuple[str, int]]
+_IN_THE_OPEN = {pages.MARKS: 1, pages.ZONES: 1}
+"""What of a page says whether it may hold a candidate."""
 Join = Callable[[list[Raw]], Awaitable[list[Raw]]]
 """Leaves out the documents that have no partner in another collection."""
 
 
 class Scanner:
-    """One scan on its way.
+    """One scan on its way; made by :meth:`of`.
 
     Args:
+        codec: Decodes.
         database: The database.
-        project: The project.
         scan: The scan.
+        known: The numbers that the scan needs.
 
     Raises:
         StoreError: The store cannot sort by one of the keys.
     """
 
-    def __init__(self, database: AsyncDatabase[Raw], project: str, scan: Scan) -> None:
+    def __init__(self, codec: Codec, database: AsyncDatabase[Raw], scan: Scan, known: Known) -> None:
+        self._codec = codec
         self._database = database
-        self._project = project
         self._scan = scan
-        self._form = forms.STAGES if scan.of == "stages" else forms.RUNS
-        self._compiler = Compiler(project)
-        self._keys = sort_keys(scan)
+        self._known = known
+        self._form = STAGES if scan.of == "stages" else RUNS
+        self._compiler = Compiler(known)
+        self._keys = sort_keys(scan, known)
         self._joins: list[Join] = []
-        if not self._keys:
-            raise StoreError("A scan needs at least one sort key.")
-        if scan.after is not None and len(scan.after) != len(self._keys):
-            raise StoreError(f"The scan has {len(self._keys)} sort keys and {len(scan.after)} values to go on after.")
+
+    @classmethod
+    async def of(cls, codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan) -> Scanner:
+        """Look up what a scan needs.
+
+        Raises:
+            StoreError: The store cannot sort by one of the keys.
+        """
+        wanted = Wanted()
+        wanted.condition(scan.stage, STAGES)
+        wanted.condition(scan.pipeline, RUNS)
+        wanted.condition(about_the_copy(scan.pipeline), STAGES)
+        for key in scan.sort:
+            wanted.order(key.reference, STAGES if scan.of == "stages" else RUNS)
+        return cls(codec, database, scan, await wanted.look_up(codec.words, database, project))
 
     async def rows(self) -> list[Row]:
         """What the scan finds."""
         where = await self._where()
         if where == FALSE or self._scan.limit <= 0:
             return []
-        if isinstance(self._keys[0].reference, Metric):
-            return await self._by_metric(where)
-        return await self._read(all_of([where, self._after()]), self._keys, self._scan.limit)
+        return await self._ordered(where, self._keys, self._scan.after, self._scan.limit)
 
     def finds(self) -> list[tuple[str, Filter, Sort]]:
-        """The collection, filter and sort of every find that the scan may come down to, without joins; to be explained.
+        """The collection, filter and sort of the finds that the scan may come down to, without joins; to be explained.
 
         For an order by a metric these are the documents with a value, and those without.
         """
-        where = all_of([self._of_project(), self._own_condition()])
-        first, sort = self._keys[0], self._sort(self._keys)
-        if not isinstance(first.reference, Metric):
-            return [(self._form.collection, where, sort)]
-        return [
-            (self._form.collection, all_of([where, has_number(first)]), sort[:1]),
-            (self._form.collection, all_of([where, {first.path: {"$exists": False}}]), sort[1:]),
-        ]
+        where = self._of_collection([self._own_condition()])
+        first, rest = self._keys[0], self._keys[1:]
+        if first.is_id:
+            return [(self._form.collection, all_of([where, self._keys_of_project(1)]), _sort([first]))]
+        if isinstance(first.reference, Metric):
+            with_value = self._of_collection([self._own_condition(), first.has_value()])
+            return [
+                (self._form.collection, with_value, _sort([first])),
+                (self._form.collection, all_of([where, first.has_none()]), _sort(rest)),
+            ]
+        walked = first.is_walked or first.is_word
+        return [(self._form.collection, where, _sort([first] if walked else self._keys))]
 
     # --- what to find -------------------------------------------------------------------------------------------
 
+    def _of_collection(self, parts: Sequence[Filter]) -> Filter:
+        """All of some filters, for documents of the project only."""
+        where = all_of(parts)
+        if where == FALSE or says_the_project(where, self._known.project):
+            return where
+        return all_of([self._of_project(), where])
+
     def _of_project(self) -> Filter:
-        project: Filter = {"_id.p": self._project}
-        if not self._by_id():
-            return project
-        first, last = (forms.key(self._project, end) for end in (MinKey(), MaxKey()))
-        return all_of([project, {"_id": {"$gte": first, "$lte": last}}])
+        return {LISTED: self._known.itself} if self._form is STAGES else {"p": self._known.project}
 
-    def _by_id(self) -> bool:
-        """Whether the order is that of ids alone, which the index over ``_id`` serves: its entries are whole keys."""
-        return len(self._keys) == 1 and self._keys[0].path == "_id.i"
-
-    def _after(self) -> Filter:
-        """What comes after the last row of the scan before."""
-        if self._scan.after is None:
-            return TRUE
-        if self._by_id():
-            op = "$lt" if self._keys[0].descending else "$gt"
-            return {"_id": {op: forms.key(self._project, self._scan.after[0])}}
-        return later(self._keys, self._scan.after)
+    def _keys_of_project(self, kind: int) -> Filter:
+        return ids.ranges(self._known.project)[kind]
 
     def _own_condition(self) -> Filter:
         """The conditions that are about the documents of the collection itself."""
@@ -121,118 +129,164 @@ class Scanner:
         if own == FALSE:
             return FALSE
         joined = await (self._joined_to_runs() if self._scan.of == "stages" else self._joined_to_stages())
-        return FALSE if joined == FALSE else all_of([self._of_project(), own, joined])
+        return FALSE if joined == FALSE else self._of_collection([own, joined])
 
     async def _joined_to_runs(self) -> Filter:
         """What stages must satisfy beside their own condition: that of their run, and that of some candidate."""
         scan = self._scan
-        pages = TRUE if scan.candidate is None else page_filter(scan.candidate)
-        if pages == FALSE:
-            return FALSE
         joined = TRUE
         if not concerns_only_pipeline(scan.pipeline):
-            of_run = all_of([{"_id.p": self._project}, self._compiler.run(scan.pipeline).over])
-            few = await self._ids(forms.RUNS.collection, of_run, "_id")
+            of_run = all_of([{"p": self._known.project}, self._compiler.run(scan.pipeline).over])
+            few = await self._ids(RUNS.collection, of_run, "_id")
             if few is None:
                 self._joins.append(lambda raws: self._with_run(raws, of_run))
             else:
-                joined = {"run_id": {"$in": [found["i"] for found in few]}} if few else FALSE
-        if pages != TRUE:
-            self._joins.append(lambda raws: self._with_page(raws, pages))
+                joined = {"r": {"$in": few}} if few else FALSE
+        if scan.candidate is not None and pages.narrows(scan.candidate):
+            self._joins.append(self._with_page)
         return joined
 
     async def _joined_to_stages(self) -> Filter:
         """What runs must satisfy beside their own condition: that some stage of theirs satisfies its."""
         scan = self._scan
-        pages = TRUE if scan.candidate is None else page_filter(scan.candidate)
+        by_pages = scan.candidate is not None and pages.narrows(scan.candidate)
         stage = self._compiler.stage(scan.stage).over
-        if FALSE in (pages, stage):
+        if stage == FALSE:
             return FALSE
-        if scan.stage == EVERYTHING and pages == TRUE:
+        if scan.stage == EVERYTHING and not by_pages:
             return TRUE
-        of_stage = all_of([{"_id.p": self._project}, stage])
-        few = await self._ids(forms.STAGES.collection, of_stage, "run_id") if pages == TRUE and stage != TRUE else None
+        of_stage = (
+            stage if says_the_project(stage, self._known.project) else all_of([{LISTED: self._known.itself}, stage])
+        )
+        few = None if by_pages or stage == TRUE else await self._ids(STAGES.collection, of_stage, "r")
         if few is None:
-            self._joins.append(lambda raws: self._with_stage(raws, of_stage, pages))
+            self._joins.append(lambda raws: self._with_stage(raws, stage, by_pages=by_pages))
             return TRUE
-        keys = [forms.key(self._project, run_id) for run_id in sorted(set(few))]
-        return {"_id": {"$in": keys}} if keys else FALSE
+        return {"_id": {"$in": sorted(set(few), key=repr)}} if few else FALSE
 
-    async def _ids(self, collection: str, where: Filter, path: str) -> list[Any] | None:
+    async def _ids(self, collection: str, where: Filter, path: str) -> list[ids.Key] | None:
         """A field of all documents that satisfy a filter, or None where there are more than a few."""
-        cursor = self._collection(collection).find(where, {path: 1}, limit=FEW + 1, batch_size=FEW + 2)
+        cursor = self._database[collection].find(where, {path: 1}, limit=FEW + 1, batch_size=FEW + 2)
         found = [raw[path] async for raw in cursor if path in raw]
         return found if len(found) <= FEW else None
 
     # --- joins --------------------------------------------------------------------------------------------------
 
     async def _with_run(self, stages: list[Raw], of_run: Filter) -> list[Raw]:
-        keys = [forms.key(self._project, run_id) for run_id in sorted({stage["run_id"] for stage in stages})]
-        cursor = self._collection(forms.RUNS.collection).find(all_of([{"_id": {"$in": keys}}, of_run]), {"_id": 1})
-        found = {raw["_id"]["i"] async for raw in cursor}
-        return [stage for stage in stages if stage["run_id"] in found]
+        keys = list({stage["r"] for stage in stages})
+        cursor = self._database[RUNS.collection].find(all_of([{"_id": {"$in": keys}}, of_run]), {"_id": 1})
+        found = {raw["_id"] async for raw in cursor}
+        return [stage for stage in stages if stage["r"] in found]
 
-    async def _with_page(self, stages: list[Raw], pages: Filter) -> list[Raw]:
-        ids = [stage["_id"]["i"] for stage in stages]
-        ranges = [pages_of(self._project, stage_id) for stage_id in ids]
-        # The stages' ids beside the ranges of _id: a sharded cluster finds the shards by them.
-        where = all_of([any_of(ranges), {"_id.s": {"$in": ids}}, pages])
-        found = {raw["_id"]["s"] async for raw in self._collection("pages").find(where, {"_id": 1})}
-        return [stage for stage in stages if stage["_id"]["i"] in found]
+    async def _with_page(self, stages: list[Raw]) -> list[Raw]:
+        """The stages that have a page, in their document or in the pages' own collection, that may hold a candidate."""
+        candidate = self._scan.candidate
+        assert candidate is not None
+        found = {stage["_id"] for stage in stages if pages.MARKS in stage and pages.may_hold(candidate, stage)}
+        others = [stage["_id"] for stage in stages if stage["_id"] not in found]
+        if others:
+            # The stages' keys beside the ranges of _id: a sharded cluster finds the shards by them.
+            where = all_of([any_of(map(ids.pages_of, others)), {"st": {"$in": others}}])
+            async for raw in self._database[pages.COLLECTION].find(where, {"st": 1, **_IN_THE_OPEN}):
+                if raw["st"] not in found and pages.may_hold(candidate, raw):
+                    found.add(raw["st"])
+        return [stage for stage in stages if stage["_id"] in found]
 
-    async def _with_stage(self, runs: list[Raw], of_stage: Filter, pages: Filter) -> list[Raw]:
-        where = all_of([{"run_id": {"$in": [run["_id"]["i"] for run in runs]}}, of_stage])
-        stages = await self._collection(forms.STAGES.collection).find(where, {"run_id": 1}).to_list(None)
-        if pages != TRUE:
+    async def _with_stage(self, runs: list[Raw], stage: Filter, *, by_pages: bool) -> list[Raw]:
+        where = all_of([{"r": {"$in": [run["_id"] for run in runs]}}, stage])
+        stages = await self._database[STAGES.collection].find(where, {"r": 1, **_IN_THE_OPEN}).to_list(None)
+        if by_pages:
             stages = [
-                stage
+                one
                 for start in range(0, len(stages), CHUNK)
-                for stage in await self._with_page(stages[start : start + CHUNK], pages)
+                for one in await self._with_page(stages[start : start + CHUNK])
             ]
-        found = {stage["run_id"] for stage in stages}
-        return [run for run in runs if run["_id"]["i"] in found]
+        found = {one["r"] for one in stages}
+        return [run for run in runs if run["_id"] in found]
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    def _collection(self, name: str) -> AsyncCollection[Raw]:
-        return self._database[name]
-
-    def _sort(self, keys: Sequence[Key]) -> Sort:
-        if self._by_id():
-            return [("_id", -1 if self._keys[0].descending else 1)]
-        return [(key.path, -1 if key.descending else 1) for key in keys]
-
     async def _read(self, where: Filter, keys: Sequence[Key], limit: int) -> list[Row]:
-        """The first documents that a filter and the joins let through."""
-        cursor = self._collection(self._form.collection).find(where, sort=self._sort(keys))
+        """The first documents that a filter and the joins let through, in an order that the server makes."""
+        if where == FALSE:
+            return []
+        cursor = self._database[self._form.collection].find(where, {pages.BLOCK: 0}, sort=_sort(keys))
         if not self._joins:
-            return [self._row(raw) for raw in await cursor.limit(limit).batch_size(limit + 1).to_list(None)]
-        rows: list[Row] = []
+            return await self._decoded(await cursor.limit(limit).batch_size(limit + 1).to_list(None))
+        found: list[Raw] = []
         async with cursor.batch_size(CHUNK):
-            while len(rows) < limit:
+            while len(found) < limit:
                 raws = chunk = await cursor.to_list(CHUNK)
                 for join in self._joins:
                     raws = await join(raws) if raws else raws
-                rows += map(self._row, raws)
+                found += raws
                 if len(chunk) < CHUNK:
                     break
-        return rows[:limit]
+        return await self._decoded(found[:limit])
 
-    def _row(self, raw: Raw) -> Row:
-        document = self._form.decode(raw)
-        return Row(document, tuple(key.value_of(document) for key in self._keys))
+    async def _decoded(self, raws: Sequence[Raw]) -> list[Row]:
+        found = await self._codec.decode(self._database, self._form, raws)
+        return [Row(one.document, tuple(key.value_of(one.document) for key in self._keys)) for one in found]
 
-    # --- the order of a metric ----------------------------------------------------------------------------------
+    # --- orders that no index has whole -------------------------------------------------------------------------
 
-    async def _by_metric(self, where: Filter) -> list[Row]:
-        """In the order of a metric first.
+    async def _ordered(self, where: Filter, keys: Sequence[Key], after: Sequence[Any] | None, limit: int) -> list[Row]:
+        """The first documents in the order of some keys, behind the values of a row where these are given."""
+        if not keys or limit <= 0 or where == FALSE:
+            return []
+        first = keys[0]
+        if first.is_id:
+            return await self._by_id(where, first, after, limit)
+        if first.is_word:
+            return await self._by_word(where, keys, after, limit)
+        if first.is_walked or any(key.is_word for key in keys):
+            return await self._by_value(where, keys, after, limit)
+        beyond = TRUE if after is None else later(keys, after)
+        return await self._read(all_of([where, beyond]), keys, limit)
 
-        The index over metrics gives the values in order, but not what shares a value in the order of the other keys.
-        So the documents come by value alone; those of the last value, which may be cut off, are found once more in
-        their order. Documents without the metric are in no such index and are a group of their own.
+    async def _by_id(self, where: Filter, key: Key, after: Sequence[Any] | None, limit: int) -> list[Row]:
+        """By the document's own id: those that are texts, and those that are bytes, are two ranges of keys."""
+        rows: list[Row] = []
+        for kind in (1, 0) if key.descending else (0, 1):
+            of_kind = self._keys_of_project(kind)
+            if after is not None:
+                start = ids.key(self._known.project, after[0])
+                if isinstance(start, bytes) is bool(kind):
+                    of_kind = all_of([of_kind, {"_id": {"$lt" if key.descending else "$gt": start}}])
+                elif isinstance(start, bytes) is not key.descending:
+                    continue
+            rows += await self._read(all_of([where, of_kind]), [key], limit - len(rows)) if len(rows) < limit else []
+        return rows
+
+    async def _by_word(self, where: Filter, keys: Sequence[Key], after: Sequence[Any] | None, limit: int) -> list[Row]:
+        """By texts that are kept as numbers: the documents of one text after the other."""
+        key, rest = keys[0], keys[1:]
+        assert key.place is not None
+        groups: list[tuple[str | None, Filter]] = [(None, self._compiler.absent(key.place))]
+        groups += [(text, {key.path: number}) for text, number in self._known.in_order(key.place)]
+        if key.descending:
+            groups.reverse()
+        rows: list[Row] = []
+        for text, of_text in groups:
+            if len(rows) >= limit:
+                break
+            at = None
+            if after is not None and text != after[0]:
+                is_before = _rank(text) > _rank(after[0]) if key.descending else _rank(text) < _rank(after[0])
+                if is_before:
+                    continue
+            elif after is not None:
+                at = after[1:]
+            rows += await self._ordered(all_of([where, of_text]), rest, at, limit - len(rows))
+        return rows
+
+    async def _by_value(self, where: Filter, keys: Sequence[Key], after: Sequence[Any] | None, limit: int) -> list[Row]:
+        """By a value whose index does not have what shares a value in the order of the other keys.
+
+        The documents come by value alone; those of the last value, which may be cut off, are found once more in their
+        order. Documents without a value are a group of their own.
         """
-        first, rest = self._keys[0], self._keys[1:]
-        after, limit = self._scan.after, self._scan.limit
+        first, rest = keys[0], keys[1:]
         at_value = after is not None and after[0] is not None
         at_absent = after is not None and after[0] is None
         rows: list[Row] = []
@@ -243,40 +297,61 @@ class Scanner:
             if not has_value:
                 if at_value and not first.descending:
                     continue
-                group = all_of([where, {first.path: {"$exists": False}}])
-                if at_absent and after is not None:
-                    group = all_of([group, later(rest, after[1:])])
-                rows += await self._read(group, rest, wanted)
+                group = all_of([where, first.has_none()])
+                rows += await self._ordered(group, rest, after[1:] if at_absent and after is not None else None, wanted)
             elif not (at_absent and first.descending):
-                rows += await self._with_value(where, wanted, after if at_value else None)
+                rows += await self._with_value(where, keys, wanted, after if at_value else None)
         return rows
 
-    async def _with_value(self, where: Filter, limit: int, after: Sequence[Any] | None) -> list[Row]:
-        first, rest = self._keys[0], self._keys[1:]
+    async def _with_value(
+        self, where: Filter, keys: Sequence[Key], limit: int, after: Sequence[Any] | None
+    ) -> list[Row]:
+        first, rest = keys[0], keys[1:]
         rows: list[Row] = []
-        beyond = has_number(first)
+        beyond = first.has_value()
         if after is not None:
-            same = all_of([where, first.compare("$eq", after[0]), later(rest, after[1:])])
-            rows += [] if same == FALSE else await self._read(same, rest, limit)
-            beyond = first.compare("$lt" if first.descending else "$gt", after[0])
+            rows += await self._ordered(all_of([where, first.same(after[0])]), rest, after[1:], limit)
+            beyond = first.beyond(after[0])
         wanted = limit - len(rows)
         if wanted <= 0:
             return rows
-        found = await self._read(all_of([where, beyond]), [first], wanted)
-        if len(found) < wanted:
-            return rows + self._in_order(found)
-        last = found[-1].sort_values[0]
-        whole = [row for row in found if row.sort_values[0] != last]
-        cut = await self._read(all_of([where, first.compare("$eq", last)]), rest, wanted - len(whole))
+        # One more than is wanted shows whether the last value is cut off.
+        found = await self._read(all_of([where, beyond]), [first], wanted + 1)
+        if len(found) <= wanted:
+            return rows + _in_order(found, keys, self._keys)
+        place = self._keys.index(first)
+        last = found[wanted - 1].sort_values[place]
+        if found[wanted].sort_values[place] != last or not rest:
+            return rows + _in_order(found[:wanted], keys, self._keys)
+        whole = [row for row in found if row.sort_values[place] != last]
+        cut = await self._ordered(all_of([where, first.same(last)]), rest, None, wanted - len(whole))
         # A document may have changed between the two.
         known = {row.document["id"] for row in rows + whole}
-        return rows + self._in_order(whole) + [row for row in cut if row.document["id"] not in known]
-
-    def _in_order(self, rows: list[Row]) -> list[Row]:
-        for position in reversed(range(len(self._keys))):
-            rows.sort(key=_rank(position), reverse=self._keys[position].descending)
-        return rows
+        return rows + _in_order(whole, keys, self._keys) + [row for row in cut if row.document["id"] not in known]
 
 
-def _rank(position: int) -> Callable[[Row], tuple[bool, Any]]:
-    return lambda row: (row.sort_values[position] is not None, row.sort_values[position])
+def _sort(keys: Sequence[Key]) -> Sort:
+    return [(key.path, -1 if key.descending else 1) for key in keys]
+
+
+def _in_order(rows: list[Row], keys: Sequence[Key], all_keys: Sequence[Key]) -> list[Row]:
+    """Rows in the order of some of a scan's keys."""
+    for key in reversed(keys):
+        rows.sort(key=_value_at(all_keys.index(key), key), reverse=key.descending)
+    return rows
+
+
+def _value_at(place: int, key: Key) -> Callable[[Row], Any]:
+    if key.place is not None and key.place.storage in ("own_id", "key", "id"):
+        return lambda row: _id_rank(row.sort_values[place])
+    return lambda row: _rank(row.sort_values[place])
+
+
+def _rank(value: Any) -> tuple[bool, Any]:
+    return value is not None, value
+
+
+def _id_rank(value: str | None) -> tuple[int, Any]:
+    """The order of ids as they are stored: texts before bytes."""
+    stored = None if value is None else ids.id_value(value)
+    return 0 if stored is None else 1 if isinstance(stored, str) else 2, stored or ""

@@ -10,34 +10,42 @@ from typing import Any, Literal
 
 import pymongo
 from beanie import init_beanie
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError, WaitQueueTimeoutError
 
 from xray.exceptions import StoreClosed, StoreError
-from xray_server.pages import PAGE_SIZE, CandidatePage
+from xray.ids import now_ms
+from xray_server.documents import Document
+from xray_server.pages import PAGE_SIZE, CandidatePage, merge_pages
 from xray_server.query.ast import Scan
 from xray_server.stores.base import (
     Bucket,
     Finding,
+    NamedDocument,
     PipelineSummary,
     Removed,
     Rollup,
     Row,
+    ScanPlan,
     Store,
     Usage,
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import buckets, checks, forms, upkeep
+from xray_server.stores.mongo import buckets, checks, ids, named, pages, upkeep
+from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
-from xray_server.stores.mongo.forms import CODEC, Raw, of_key_prefix, pages_of
+from xray_server.stores.mongo.forms import CODEC, Raw
 from xray_server.stores.mongo.scans import Scanner
+from xray_server.stores.mongo.words import Word
 from xray_server.stores.mongo.writes import write_batch
 
-FORM_VERSION = 1
-"""The form of the documents; a newer one is refused."""
+FORM_VERSION = 2
+"""The form of the documents; any other is refused."""
 
 PAGES_PER_READ = 32
 
@@ -59,6 +67,7 @@ class MongoStore(Store):
     def __init__(self, url: str) -> None:
         self._address = Address(url)
         self._client: AsyncMongoClient[Raw] | None = None
+        self._codec = Codec()
         self._freed = upkeep.Freed()
         self._building: asyncio.Task[None] | None = None
 
@@ -82,18 +91,26 @@ class MongoStore(Store):
             await client.close()
             raise
         self._replacing = asyncio.Lock()
+        self._codec = Codec()
         self._client = client
 
     async def _check_form(self, database: AsyncDatabase[Raw]) -> None:
         form = database["form"]
         await form.update_one({"_id": "form"}, {"$setOnInsert": {"version": FORM_VERSION}}, upsert=True)
         found = await form.find_one({"_id": "form"})
-        if found is None or found["version"] > FORM_VERSION:
+        version = FORM_VERSION if found is None else found["version"]
+        if version > FORM_VERSION:
             raise StoreError(
-                f"The database has form {found and found['version']}; this version of X-Ray knows forms up to"
-                f" {FORM_VERSION}.",
+                f"The database has form {version}; this version of X-Ray knows form {FORM_VERSION}.",
                 code="newer_store",
                 hint="Use the version of X-Ray that wrote it, or a newer one.",
+            )
+        if version < FORM_VERSION:
+            raise StoreError(
+                f"The database has form {version}; this version of X-Ray reads and writes form {FORM_VERSION}.",
+                code="older_store",
+                hint="Write it to a file with 'xray export' of the version that made it, and into a new database with"
+                " 'xray import'; or name another database.",
             )
 
     async def close(self) -> None:
@@ -146,45 +163,80 @@ class MongoStore(Store):
 
     async def write(self, project: str, batch: WriteBatch) -> None:
         async with self._asked_to("write") as database:
-            await write_batch(database, project, batch)
+            if not batch.is_empty():
+                await write_batch(self._codec, database, project, batch)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
         async with self._asked_to("read") as database:
-            return await Scanner(database, project, scan).rows()
+            scanner = await Scanner.of(self._codec, database, project, scan)
+            return await scanner.rows()
+
+    async def explain(self, project: str, scan: Scan) -> ScanPlan | None:
+        async with self._asked_to("read") as database:
+            return await checks.explain(self._codec, database, project, scan)
 
     async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
-        where = {**pages_of(project, stage_id, max(0, from_seq) // PAGE_SIZE), "_id.s": stage_id}
+        first = max(0, from_seq) // PAGE_SIZE
+        inside: CandidatePage | None = None
         async with self._asked_to("read") as database:
-            cursor = database["pages"].find(where, sort=[("_id", 1)], batch_size=PAGES_PER_READ)
+            stage = ids.key(await self._codec.words.project(database, project), stage_id)
+            if first == 0:
+                inside = await self._page_inside(database, stage)
+            cursor = database["pages"].find(
+                {**ids.pages_of(stage, first), "st": stage}, sort=[("_id", 1)], batch_size=PAGES_PER_READ
+            )
         async with cursor:
             while True:
                 async with self._asked_to("read"):
-                    found = await cursor.to_list(PAGES_PER_READ)
-                for raw in found:
-                    yield forms.decode_page(raw)
-                if len(found) < PAGES_PER_READ:
-                    return
+                    raws = await cursor.to_list(PAGES_PER_READ)
+                    found = await self._codec.decode_pages(database, raws)
+                for page in found:
+                    if inside is not None:
+                        merged = merge_pages(inside, page) if page.page == inside.page else inside
+                        yield merged
+                        inside = None
+                        if page.page == merged.page:
+                            continue
+                    yield page
+                if len(raws) < PAGES_PER_READ:
+                    break
+        if inside is not None:
+            yield inside
+
+    async def _page_inside(self, database: AsyncDatabase[Raw], stage: ids.Key) -> CandidatePage | None:
+        """The page that lies in the stage's document."""
+        wanted = dict.fromkeys((pages.BLOCK, pages.ZONES, pages.COUNT, pages.START, "r"), 1)
+        raw = await database["stages"].find_one({"_id": stage, pages.BLOCK: {"$ne": None}}, wanted)
+        return None if raw is None else (await self._codec.decode_pages(database, [raw]))[0]
 
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
         group = {
-            "_id": "$label",
+            "_id": "$l",
             "runs": {"$sum": 1},
-            "failures": {"$sum": {"$cond": [{"$eq": ["$status", "failure"]}, 1, 0]}},
-            "first": {"$min": "$started_at"},
-            "last": {"$max": "$started_at"},
-            "versions": {"$addToSet": "$version"},
-            "environments": {"$addToSet": "$environment"},
+            "first": {"$min": "$s"},
+            "last": {"$max": "$s"},
+            "versions": {"$addToSet": "$pv"},
+            "environments": {"$addToSet": "$pe"},
         }
-        steps: list[Raw] = [{"$match": {"_id.p": project}}, {"$group": group}]
         async with self._asked_to("read") as database:
-            found = [_summary(raw) async for raw in await database["runs"].aggregate(steps)]
-        return sorted(found, key=_latest_first)
+            words = self._codec.words
+            number = await words.project(database, project)
+            # By the numbers of the labels, so that everything is read off one index.
+            labels = await words.of_field(database, number, "label")
+            failure = (await words.numbers(database, [Word(number, "status", "failure")])).values()
+            group["failures"] = {"$sum": {"$cond": [{"$in": ["$x", list(failure)]}, 1, 0]}}
+            steps: list[Raw] = [{"$match": {"l": {"$in": sorted(labels.values())}}}, {"$group": group}]
+            found = [raw async for raw in await database["runs"].aggregate(steps)]
+            named = {number for raw in found for number in (raw["_id"], *raw["versions"], *raw["environments"])}
+            texts = await words.words(database, named - {None})
+        return sorted((_summary(raw, texts) for raw in found), key=_latest_first)
 
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         async with self._asked_to("read") as database:
-            cursor = database["declarations"].find(of_key_prefix(project, "t"), sort=[("_id", 1)])
+            of_project = {"$gte": {"p": project, "t": MinKey()}, "$lte": {"p": project, "t": MaxKey()}}
+            cursor = database["declarations"].find({"_id": of_project}, sort=[("_id", 1)])
             return {raw["_id"]["t"]: unpack(raw["metrics"]) async for raw in cursor}
 
     # --- rollups ------------------------------------------------------------------------------------------------
@@ -205,11 +257,29 @@ class MongoStore(Store):
         async with self._asked_to("read") as database:
             return await buckets.kept(database[buckets.COLLECTION], project, label, name, since, until)
 
+    # --- named documents ----------------------------------------------------------------------------------------
+
+    async def keep_named(self, project: str, kind: str, name: str, document: Document) -> NamedDocument:
+        async with self._asked_to("write") as database:
+            return await named.keep(database[named.COLLECTION], project, kind, name, document, now_ms())
+
+    async def named(self, project: str, kind: str, name: str) -> NamedDocument | None:
+        async with self._asked_to("read") as database:
+            return await named.one(database[named.COLLECTION], project, kind, name)
+
+    async def all_named(self, project: str, kind: str) -> Sequence[NamedDocument]:
+        async with self._asked_to("read") as database:
+            return await named.every(database[named.COLLECTION], project, kind)
+
+    async def remove_named(self, project: str, kind: str, name: str) -> bool:
+        async with self._asked_to("write") as database:
+            return await named.remove(database[named.COLLECTION], project, kind, name)
+
     # --- keeping house ------------------------------------------------------------------------------------------
 
     async def projects(self) -> Sequence[str]:
         async with self._asked_to("read") as database:
-            return await upkeep.projects(database)
+            return await upkeep.projects(database, self._codec.words)
 
     async def usage(self) -> Usage:
         async with self._asked_to("read") as database:
@@ -221,17 +291,21 @@ class MongoStore(Store):
         if dry_run:
             async with self._asked_to("read") as database:
                 with pymongo.timeout(LONG_TIMEOUT_S):
-                    return await upkeep.removable_candidates(database, project, before)
+                    number = await self._codec.words.project(database, project)
+                    return await upkeep.removable_candidates(database, number, before)
         async with self._asked_to("write") as database:
-            return await upkeep.remove_candidates(database, project, before, limit, self._freed)
+            number = await self._codec.words.project(database, project)
+            return await upkeep.remove_candidates(database, number, before, limit, self._freed)
 
     async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
         if dry_run:
             async with self._asked_to("read") as database:
                 with pymongo.timeout(LONG_TIMEOUT_S):
-                    return await upkeep.removable_runs(database, project, before)
+                    number = await self._codec.words.project(database, project)
+                    return await upkeep.removable_runs(database, number, before)
         async with self._asked_to("write") as database:
-            return await upkeep.remove_runs(database, project, before, limit)
+            number = await self._codec.words.project(database, project)
+            return await upkeep.remove_runs(database, project, number, before, limit)
 
     async def reclaim(self) -> None:
         """Do nothing: MongoDB uses freed space again by itself, and what it takes is counted without it."""
@@ -240,7 +314,7 @@ class MongoStore(Store):
 
     async def check(self) -> Sequence[Finding]:
         async with self._asked_to("read") as database:
-            return await checks.check(database)
+            return await checks.check(self._codec, database)
 
 
 def _latest_first(summary: PipelineSummary) -> tuple[bool, int, str]:
@@ -248,9 +322,11 @@ def _latest_first(summary: PipelineSummary) -> tuple[bool, int, str]:
     return last is None, -(last or 0), summary.label or ""
 
 
-def _summary(raw: Mapping[str, Any]) -> PipelineSummary:
+def _summary(raw: Mapping[str, Any], texts: Mapping[int, Word]) -> PipelineSummary:
     first, last = (None if raw[name] is None else int(raw[name]) for name in ("first", "last"))
     versions, environments = (
-        tuple(sorted(word for word in raw[name] if word is not None)) for name in ("versions", "environments")
+        tuple(sorted(str(texts[number].text) for number in raw[name] if number is not None))
+        for name in ("versions", "environments")
     )
-    return PipelineSummary(raw["_id"], int(raw["runs"]), int(raw["failures"]), first, last, versions, environments)
+    label = texts[raw["_id"]].text
+    return PipelineSummary(label, int(raw["runs"]), int(raw["failures"]), first, last, versions, environments)

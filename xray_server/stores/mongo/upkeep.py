@@ -10,18 +10,19 @@ import heapq
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 
 from bson.datetime_ms import DatetimeMS
-from bson.max_key import MaxKey
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 from xray.ids import id_time_ms, now_ms
 from xray_server.rollups import HOUR_MS
 from xray_server.stores.base import Removed, Usage
-from xray_server.stores.mongo import buckets, forms
+from xray_server.stores.mongo import buckets, ids, pages
 from xray_server.stores.mongo.filters import Filter, any_of
-from xray_server.stores.mongo.forms import Raw, pages_of
+from xray_server.stores.mongo.forms import Raw
+from xray_server.stores.mongo.words import PROJECT, Words
 
 AT_ONCE = 200
 """Runs, or stages, that are removed at once."""
@@ -35,19 +36,21 @@ SETTLED_FROM_BYTES = 16 * 1024 * 1024
 COUNTED_AFTER_S = 90
 """After this the server has made a checkpoint, which it does every minute, and counts what is free."""
 
-_OTHER_KEYS = {"runs": "i", "stages": "i", "pages": "s"}
+_COLLECTIONS = ("runs", "stages", "pages")
 
 
-async def projects(database: AsyncDatabase[Raw]) -> list[str]:
+async def projects(database: AsyncDatabase[Raw], words: Words) -> list[str]:
     """What ``Store.projects`` returns: a step in an index for each project, not for each document."""
-    found: set[str] = set()
-    for name, second in _OTHER_KEYS.items():
-        where: Filter = {}
-        while (first := await database[name].find_one(where, {"_id": 1}, sort=[("_id", 1)])) is not None:
-            project = first["_id"]["p"]
-            found.add(project)
-            where = {"_id": {"$gt": {"p": project, second: MaxKey()}}}
-    return sorted(found)
+    found: set[int] = set()
+    for name in _COLLECTIONS:
+        for kind in (0, 1):  # keys that are texts, and those that are bytes
+            where: Filter = {"_id": {"$type": "binData" if kind else "string"}}
+            while (first := await database[name].find_one(where, {"_id": 1}, sort=[("_id", 1)])) is not None:
+                number = ids.project_of(first["_id"])
+                found.add(number)
+                where = {"_id": {"$gt": ids.last_key(number, is_text=not kind)}}
+    known = await words.words(database, found, PROJECT)
+    return sorted(str(word.text) for word in known.values())
 
 
 class Freed:
@@ -79,156 +82,196 @@ async def usage(database: AsyncDatabase[Raw], freed: Freed) -> Usage:
         # What is new is in memory and in the journal until the next checkpoint, and in no collection's file.
         data = max(data, stats["dataSize"])
     indexes = stats["indexSize"] - stats.get("indexFreeStorageSize", 0)
-    runs, stages, pages = [await _count(database[name]) for name in ("runs", "stages", "pages")]
-    return Usage(max(0, int(data + indexes) - freed.recently()), runs, stages, pages)
+    runs, stages, own = [await _count(database[name], {}) for name in _COLLECTIONS]
+    inside = await _count(database["stages"], {pages.PROJECT: {"$gt": 0}})
+    return Usage(max(0, int(data + indexes) - freed.recently()), runs, stages, own + inside)
 
 
-async def _count(collection: AsyncCollection[Raw]) -> int:
-    counted = await collection.count_documents({}, limit=EXACT_UP_TO)
+async def _count(collection: AsyncCollection[Raw], where: Filter) -> int:
+    counted = await collection.count_documents(where, limit=EXACT_UP_TO)
     return counted if counted < EXACT_UP_TO else int(await collection.estimated_document_count())
 
 
 # --- candidate pages --------------------------------------------------------------------------------------------
 
 
-def _older_pages(project: str, before: int | None) -> Filter:
-    where: Filter = {"_id.p": project}
+def _older_pages(project: int, before: int | None) -> Filter:
+    """The pages of older runs: in either collection the documents with the project's number are those with pages."""
+    where: Filter = {pages.PROJECT: project}
     # Not "less than": pages without a start are as old as can be.
-    return where if before is None else {**where, "started_at": {"$not": {"$gte": DatetimeMS(before)}}}
+    return where if before is None else {**where, pages.START: {"$not": {"$gte": DatetimeMS(before)}}}
 
 
-async def removable_candidates(database: AsyncDatabase[Raw], project: str, before: int | None) -> Removed:
+async def removable_candidates(database: AsyncDatabase[Raw], project: int, before: int | None) -> Removed:
     """What :func:`remove_candidates` would remove without a limit."""
     return await _count_pages(database, _older_pages(project, before))
 
 
 async def remove_candidates(
-    database: AsyncDatabase[Raw], project: str, before: int | None, limit: int, freed: Freed
+    database: AsyncDatabase[Raw], project: int, before: int | None, limit: int, freed: Freed
 ) -> Removed:
     """What ``Store.remove_candidates`` does."""
-    wanted = {"candidates": 1, "started_at": 1, "size": {"$bsonSize": "$$ROOT"}}
-    cursor = database["pages"].find(_older_pages(project, before), wanted, sort=[("started_at", 1)], limit=limit)
-    pages = await cursor.to_list(None)
-    stage_ids = {page["_id"]["s"] for page in pages}
-    # First the stages say so, then the pages go: nobody finds a stage without pages that does not say why.
-    await database["stages"].update_many(
-        {"_id": {"$in": [forms.key(project, stage_id) for stage_id in sorted(stage_ids)]}},
-        {"$max": {"candidates_removed_at": DatetimeMS(now_ms())}, "$inc": {"rev": 1}},
-    )
-    await database["pages"].delete_many({"_id": {"$in": [page["_id"] for page in pages]}})
-    freed.add(sum(int(page["size"]) for page in pages))
+    wanted = {pages.COUNT: 1, pages.START: 1, "st": 1, "size": {"$binarySize": f"${pages.BLOCK}"}}
+    found: list[Raw] = []
+    for name in ("pages", "stages"):
+        cursor = database[name].find(_older_pages(project, before), wanted, sort=[(pages.START, 1)], limit=limit)
+        found += await cursor.to_list(None)
+    found.sort(key=_start_of)
+    found = found[:limit]
+    stages = {page.get("st", page["_id"]) for page in found}
+    # First the stages say so, then the pages go: nobody finds a stage without pages that does not say why. The page in
+    # a stage's document goes with the same step.
+    removal = {"$max": {"gone": DatetimeMS(now_ms())}, "$inc": {"v": 1}}
+    inside = [page["_id"] for page in found if "st" not in page]
+    only_outside = sorted(stages - set(inside), key=repr)
+    if only_outside:
+        await database["stages"].update_many({"_id": {"$in": only_outside}}, removal)
+    if inside:
+        await database["stages"].update_many(
+            {"_id": {"$in": inside}, pages.PROJECT: project}, {**removal, "$unset": dict.fromkeys(pages.INLINE, "")}
+        )
+    await database["pages"].delete_many({"_id": {"$in": [page["_id"] for page in found if "st" in page]}})
+    freed.add(sum(int(page["size"]) for page in found))
     return Removed(
-        stages=len(stage_ids),
-        pages=len(pages),
-        candidates=sum(int(page["candidates"]) for page in pages),
-        up_to=max((int(page["started_at"]) for page in pages if "started_at" in page), default=None),
+        stages=len(stages),
+        pages=len(found),
+        candidates=sum(int(page[pages.COUNT]) for page in found),
+        up_to=max((int(page[pages.START]) for page in found if pages.START in page), default=None),
     )
 
 
-async def _count_pages(database: AsyncDatabase[Raw], where: Filter) -> Removed:
-    sums = {"candidates": {"$sum": "$candidates"}, "up_to": {"$max": "$started_at"}}
-    by_stage = {"_id": "$_id.s", "pages": {"$sum": 1}, **sums, "started_at": {"$max": "$started_at"}}
-    total = {"_id": None, "stages": {"$sum": 1}, "pages": {"$sum": "$pages"}, **sums}
-    steps: list[Raw] = [{"$match": where}, {"$group": by_stage}, {"$group": total}]
-    async with await database["pages"].aggregate(steps) as cursor:
-        async for found in cursor:
-            up_to = found.get("up_to")
-            return Removed(
-                stages=int(found["stages"]),
-                pages=int(found["pages"]),
-                candidates=int(found["candidates"]),
-                up_to=None if up_to is None else int(up_to),
-            )
-    return Removed()
+def _start_of(page: Raw) -> tuple[bool, int]:
+    start = page.get(pages.START)
+    return start is not None, 0 if start is None else int(start)
+
+
+async def _count_pages(database: AsyncDatabase[Raw], *where: Filter) -> Removed:
+    """What pages come to; a filter for each of the two collections, or one for both."""
+    stages: set[ids.Key] = set()
+    total = Removed()
+    for name, filter_ in zip(("pages", "stages"), where * (2 // len(where)), strict=True):
+        stage = "$st" if name == "pages" else "$_id"
+        sums = {"pages": {"$sum": 1}, "candidates": {"$sum": f"${pages.COUNT}"}, "up_to": {"$max": f"${pages.START}"}}
+        steps: list[Raw] = [{"$match": filter_}, {"$group": {"_id": stage, **sums}}]
+        async with await database[name].aggregate(steps) as cursor:
+            async for found in cursor:
+                stages.add(found["_id"])
+                up_to = found.get("up_to")
+                total += Removed(
+                    pages=int(found["pages"]),
+                    candidates=int(found["candidates"]),
+                    up_to=None if up_to is None else int(up_to),
+                )
+    return replace(total, stages=len(stages))
 
 
 # --- runs -------------------------------------------------------------------------------------------------------
 
-_Aged = tuple[int | None, str, int | None]
-"""A run's age (its start, else the time of its id), its id, and its start."""
+
+@dataclass(frozen=True, slots=True)
+class _Aged:
+    """A run.
+
+    Args:
+        key: Its key.
+        age: Its start, else the time of its id; None where nobody can tell.
+        start: Its start.
+    """
+
+    key: ids.Key
+    age: int | None
+    start: int | None
 
 
-async def removable_runs(database: AsyncDatabase[Raw], project: str, before: int | None) -> Removed:
+@dataclass(frozen=True, slots=True)
+class _Belongings:
+    """What belongs to some runs.
+
+    Args:
+        runs: The runs.
+        stages: The keys of their stages.
+        pages: Their pages in a collection of their own, also those of stages that never came.
+    """
+
+    runs: Sequence[_Aged]
+    stages: Sequence[ids.Key]
+    pages: Filter
+
+    async def removed(self, database: AsyncDatabase[Raw]) -> Removed:
+        """What their removal comes to."""
+        inside: Filter = {"_id": {"$in": list(self.stages)}, pages.PROJECT: {"$gt": 0}}
+        found = await _count_pages(database, self.pages, inside)
+        up_to = max((run.age for run in self.runs if run.age is not None), default=None)
+        return Removed(len(self.runs), len(self.stages), found.pages, found.candidates, up_to)
+
+
+async def removable_runs(database: AsyncDatabase[Raw], project: int, before: int | None) -> Removed:
     """What :func:`remove_runs` would remove without a limit."""
     total = Removed()
     async for some in _in_lots(_oldest(database, project, before), AT_ONCE):
         found = await _belongings(database, project, some)
-        pages = await _count_pages(database, found.pages)
-        total += Removed(len(some), len(found.stages), pages.pages, pages.candidates, _latest(some))
+        total += await found.removed(database)
     return total
 
 
-async def remove_runs(database: AsyncDatabase[Raw], project: str, before: int | None, limit: int) -> Removed:
+async def remove_runs(database: AsyncDatabase[Raw], name: str, project: int, before: int | None, limit: int) -> Removed:
     """What ``Store.remove_runs`` does."""
     total = Removed()
     oldest = [run async for run in _oldest(database, project, before, limit)]
     for start in range(0, len(oldest), AT_ONCE):
         some = oldest[start : start + AT_ONCE]
         found = await _belongings(database, project, some)
-        pages = await _count_pages(database, found.pages)
+        removed = await found.removed(database)
         # What belongs to a run goes first: were this cut short, the run is there to be removed again.
         await database["pages"].delete_many(found.pages)
-        await database["stages"].delete_many({"_id": {"$in": [forms.key(project, i) for i in found.stages]}})
-        await database["runs"].delete_many({"_id": {"$in": [forms.key(project, run[1]) for run in some]}})
-        total += Removed(len(some), len(found.stages), pages.pages, pages.candidates, _latest(some))
+        await database["stages"].delete_many({"_id": {"$in": found.stages}})
+        await database["runs"].delete_many({"_id": {"$in": [run.key for run in some]}})
+        total += removed
     if total.runs:
         left = [run async for run in _oldest(database, project, None, 1, aged_only=True)]
-        hour = None if not left or left[0][0] is None else left[0][0] // HOUR_MS * HOUR_MS
-        await buckets.remove_older(database[buckets.COLLECTION], project, hour)
+        hour = None if not left or left[0].age is None else left[0].age // HOUR_MS * HOUR_MS
+        await buckets.remove_older(database[buckets.COLLECTION], name, hour)
     return total
 
 
-class _Belongings:
-    """What belongs to some runs.
-
-    Args:
-        stages: The ids of their stages.
-        pages: Their pages, also those of stages that never came.
-    """
-
-    def __init__(self, stages: Sequence[str], pages: Filter) -> None:
-        self.stages = stages
-        self.pages = pages
-
-
-async def _belongings(database: AsyncDatabase[Raw], project: str, runs: Sequence[_Aged]) -> _Belongings:
-    ids = [run_id for _, run_id, _ in runs]
-    cursor = database["stages"].find({"_id.p": project, "run_id": {"$in": ids}}, {"_id": 1})
-    stages = [raw["_id"]["i"] async for raw in cursor]
+async def _belongings(database: AsyncDatabase[Raw], project: int, runs: Sequence[_Aged]) -> _Belongings:
+    keys = [run.key for run in runs]
+    stages = [raw["_id"] async for raw in database["stages"].find({"r": {"$in": keys}}, {"_id": 1})]
     # By the index over starts: a page has the start of its run, or none.
-    starts = [None, *(DatetimeMS(start) for start in {start for *_, start in runs if start is not None})]
-    of_runs: Filter = {"_id.p": project, "started_at": {"$in": starts}, "run_id": {"$in": ids}}
-    return _Belongings(stages, any_of([of_runs, *(pages_of(project, stage_id) for stage_id in stages)]))
+    starts = [None, *(DatetimeMS(start) for start in {run.start for run in runs if run.start is not None})]
+    of_runs: Filter = {pages.PROJECT: project, pages.START: {"$in": starts}, "r": {"$in": keys}}
+    return _Belongings(runs, stages, any_of([of_runs, *map(ids.pages_of, stages)]))
 
 
 async def _oldest(
-    database: AsyncDatabase[Raw], project: str, before: int | None, limit: int | None = None, *, aged_only: bool = False
+    database: AsyncDatabase[Raw], project: int, before: int | None, limit: int | None = None, *, aged_only: bool = False
 ) -> AsyncIterator[_Aged]:
     """The oldest runs; those whose age nobody can tell come first, and only where every age will do."""
     found: list[_Aged] = []
-    without = database["runs"].find({"_id.p": project, "started_at": None}, {"_id": 1}, sort=[("_id.i", 1)])
     unknown: list[_Aged] = []
-    async for raw in without:
-        run_id = raw["_id"]["i"]
-        age = id_time_ms(run_id)
+    async for raw in database["runs"].find({"p": project, "s": None}, {"_id": 1}, sort=[("_id", 1)]):
+        age = id_time_ms(ids.id_of(raw["_id"]))
         if age is None:
             if before is None and not aged_only:
-                unknown.append((None, run_id, None))
+                unknown.append(_Aged(raw["_id"], None, None))
         elif before is None or age < before:
-            found.append((age, run_id, None))
+            found.append(_Aged(raw["_id"], age, None))
         if limit is not None and len(unknown) >= limit:
             break
     started: Filter = {"$ne": None} if before is None else {"$lt": DatetimeMS(before)}
-    by_start = database["runs"].find(
-        {"_id.p": project, "started_at": started}, {"started_at": 1}, sort=[("started_at", 1), ("_id.i", 1)]
-    )
+    by_start = database["runs"].find({"p": project, "s": started}, {"s": 1}, sort=[("s", 1)])
     if limit is not None:
         by_start = by_start.limit(limit)
-    given = [(int(raw["started_at"]), raw["_id"]["i"], int(raw["started_at"])) async for raw in by_start]
-    for number, run in enumerate([*unknown, *heapq.merge(sorted(found), given, key=lambda run: (run[0] or 0, run[1]))]):
+    given = [_Aged(raw["_id"], int(raw["s"]), int(raw["s"])) async for raw in by_start]
+    aged = heapq.merge(sorted(found, key=_age), sorted(given, key=_age), key=_age)
+    for number, run in enumerate([*unknown, *aged]):
         if number == limit:
             return
         yield run
+
+
+def _age(run: _Aged) -> tuple[int, str]:
+    return run.age or 0, ids.id_of(run.key)
 
 
 async def _in_lots(runs: AsyncIterator[_Aged], size: int) -> AsyncIterator[list[_Aged]]:
@@ -240,7 +283,3 @@ async def _in_lots(runs: AsyncIterator[_Aged], size: int) -> AsyncIterator[list[
             lot = []
     if lot:
         yield lot
-
-
-def _latest(runs: Sequence[_Aged]) -> int | None:
-    return max((age for age, *_ in runs if age is not None), default=None)

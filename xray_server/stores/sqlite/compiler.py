@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
+from xray_server.documents import CANDIDATE_FIELDS, PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
 from xray_server.query.ast import And, Compare, Condition, Exists, Field, In, Metric, Not, Or, Reference, Test
-from xray_server.stores.sqlite import metrics
+from xray_server.stores.sqlite import metrics, zones
 from xray_server.stores.sqlite.rows import RUNS, STAGES, mark
 from xray_server.stores.sqlite.sql import (
     FALSE,
@@ -287,6 +287,8 @@ def page_condition(candidate: Condition) -> Sql:
             return any_of(_mentions(name, value) for value in values)
         case Test(Field(("score",)), Compare(op, value)) if fits("number", value) and is_plain(value):
             return _reaches(op, value)
+        case Test(Field(path)) if not (len(path) == 1 and path[0] in CANDIDATE_FIELDS):
+            return zones.condition(candidate)
     return TRUE
 
 

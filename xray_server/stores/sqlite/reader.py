@@ -10,7 +10,7 @@ from typing import Any
 from xray_server.pages import CandidatePage
 from xray_server.query.ast import Metric, Reference, Scan
 from xray_server.stores.base import Row, ScanPlan, Values
-from xray_server.stores.sqlite import narrow, rows, scans
+from xray_server.stores.sqlite import narrow, rows, scans, zones
 from xray_server.stores.sqlite.dictionaries import Decompressor
 from xray_server.stores.sqlite.paths import LOOKS_BEFORE_LISTING
 from xray_server.stores.sqlite.probe import Probe
@@ -121,13 +121,17 @@ class Reader:
             WHERE s.project = {WORD} AND s.id IN ({", ".join("?" * len(ids))}) ORDER BY p.row
         """
         found: dict[str, list[CandidatePage]] = {stage_id: [] for stage_id in stage_ids}
+        by_row: dict[int, CandidatePage] = {}
         for number, run, has_more, *page in self._connection.execute(query, (project, *ids)).fetchall():
             stage_id = id_text(number)
             if has_more:
                 found.pop(stage_id, None)
             elif stage_id in found:
                 run_id = None if run is None else id_text(run)
-                found[stage_id].append(rows.decode_page(stage_id, run_id, page, self._decompressor))
+                by_row[page[0]] = rows.decode_page(stage_id, run_id, page, self._decompressor)
+                found[stage_id].append(by_row[page[0]])
+        for row, of_page in zones.read(self._connection, by_row).items():
+            by_row[row].zones = of_page
         return found
 
     # --- explaining ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sqlite3
 
 from xray.exceptions import StoreError
+from xray_server.stores.sqlite import zones
 
 APPLICATION_ID = 0x58526179
 """Marks a file as X-Ray's in SQLite's header: ``XRay`` in ASCII."""
@@ -176,7 +177,19 @@ LEFT JOIN words AS v ON v.word = s.pipeline_version;
 # A mark is an AUTOINCREMENT number, so that it is never given twice: a bucket that is marked anew gets a greater one.
 # Absent words are empty blobs in the unique indexes, which no text equals, because SQL takes two NULLs for different.
 
-MIGRATIONS = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+CREATE TABLE named_documents (
+    project TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (project, kind, name)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE)
 """Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
 
 

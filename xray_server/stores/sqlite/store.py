@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 
 from xray.exceptions import StoreClosed, StoreError
 from xray.ids import now_ms
+from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, CandidatePage
 from xray_server.query.ast import Reference, Scan
 from xray_server.stores.base import (
     Bucket,
     Finding,
+    NamedDocument,
     PipelineSummary,
     Removed,
     Rollup,
@@ -35,7 +37,7 @@ from xray_server.stores.base import (
     Written,
 )
 from xray_server.stores.encoding import from_json
-from xray_server.stores.sqlite import checks, rows, upkeep
+from xray_server.stores.sqlite import checks, named, rows, upkeep, zones
 from xray_server.stores.sqlite import rollups as rollup_tables
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
 from xray_server.stores.sqlite.reader import Reader
@@ -257,10 +259,13 @@ class SqliteStore(Store):
         query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row >= ? AND row < ? ORDER BY row LIMIT ?"
         bounds = rows.page_row(found[0], first), rows.page_row(found[0] + 1, 0)
         run_id = None if found[1] is None else id_text(found[1])
-        return [
-            rows.decode_page(stage_id, run_id, row, self._local.decompressor)
+        pages = {
+            row[0]: rows.decode_page(stage_id, run_id, row, self._local.decompressor)
             for row in connection.execute(query, (*bounds, PAGES_PER_READ)).fetchall()
-        ]
+        }
+        for row, of_page in zones.read(connection, pages).items():
+            pages[row].zones = of_page
+        return list(pages.values())
 
     async def pages_of_many(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, Sequence[CandidatePage]]:
         found: dict[str, list[CandidatePage]] = {}
@@ -307,6 +312,21 @@ class SqliteStore(Store):
         self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
     ) -> Sequence[Rollup]:
         return await self._read(lambda connection: rollup_tables.kept(connection, project, label, name, since, until))
+
+    # --- named documents ----------------------------------------------------------------------------------------
+
+    async def keep_named(self, project: str, kind: str, name: str, document: Document) -> NamedDocument:
+        now = now_ms()
+        return await self._change(lambda connection: named.keep(connection, project, kind, name, document, now))
+
+    async def named(self, project: str, kind: str, name: str) -> NamedDocument | None:
+        return await self._read(lambda connection: named.one(connection, project, kind, name))
+
+    async def all_named(self, project: str, kind: str) -> Sequence[NamedDocument]:
+        return await self._read(lambda connection: named.every(connection, project, kind))
+
+    async def remove_named(self, project: str, kind: str, name: str) -> bool:
+        return await self._change(lambda connection: named.remove(connection, project, kind, name))
 
     # --- keeping house ------------------------------------------------------------------------------------------
 

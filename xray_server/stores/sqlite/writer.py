@@ -24,7 +24,7 @@ from xray_server.pages import CandidatePage, merge_pages
 from xray_server.rollups import changed_buckets
 from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import from_json, merge_declarations, to_json
-from xray_server.stores.sqlite import rows
+from xray_server.stores.sqlite import rows, zones
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor, read_dictionary
 from xray_server.stores.sqlite.rollups import mark_dirty
 from xray_server.stores.sqlite.rows import RUNS, STAGES, Table
@@ -287,6 +287,7 @@ class Writer:
         if replaced:
             self._connection.executemany("DELETE FROM pages WHERE row = ?", replaced)
         self._insert("pages", rows.PAGE_COLUMNS, values)
+        zones.keep(self._connection, self._words.number, {row: page.zones for row, page in pages.items()})
 
     def _find_stages(self, project: int, ids: set[str], stage_rows: dict[str, int]) -> set[str]:
         """Add the rows of stages of which nothing but pages came; those that are not there get an empty one."""
@@ -308,6 +309,8 @@ class Writer:
             for row in self._connection.execute(query, some).fetchall():
                 page = wanted[row[0]]
                 found[row[0]] = rows.decode_page(page.stage_id, page.run_id, row, self._decompressor)
+        for row, of_page in zones.read(self._connection, found).items():
+            found[row].zones = of_page
         return found
 
     def _merge_declarations(self, project: str, stage_type: str, declared: list[dict[str, Any]]) -> None:

@@ -1,0 +1,1 @@
+"""Questions that are saved under a name, with parameters."""

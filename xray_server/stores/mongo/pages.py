@@ -1,0 +1,156 @@
+"""How candidates lie: the page of a small stage in the stage's own document, all others in a collection of their own.
+
+A page has in the open only *marks*, two bytes for each of its ids and reason labels, and the zones of fields that its
+stage declares as indexed; everything else of it is one compressed block.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from bson.datetime_ms import DatetimeMS
+
+from xray_server.documents import CANDIDATE_FIELDS
+from xray_server.packing import read_texts, write_texts
+from xray_server.pages import CandidatePage
+from xray_server.query.ast import And, Compare, Condition, Field, In, Or, Test
+from xray_server.stores.mongo import ids, zones
+from xray_server.stores.mongo.dictionaries import Decompressors, decompress
+from xray_server.stores.mongo.forms import Raw
+from xray_server.zones import Zones, may_match
+
+COLLECTION: Final = "pages"
+
+INLINE_BYTES = 4096
+"""How long a pack may be that lies in the stage's document; compressed it is about a quarter of that."""
+
+BLOCK, MARKS, ZONES, COUNT, PROJECT, START = "b", "k", "f", "n", "p", "a"
+INLINE: Final = (BLOCK, MARKS, ZONES, COUNT, PROJECT)
+"""What a stage's document has of its page, and only then; the page's start is the run's."""
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
+_SEEDS = {name: zlib.crc32(f"{name}\0".encode()) for name in ("candidate_id", "reason_label")}
+
+
+def may_be_inline(page: CandidatePage, stage: Mapping[str, Any]) -> bool:
+    """Whether a page is to lie in its stage's document: it is short, and the stage says the rest."""
+    return (
+        page.page == 0
+        and len(page.packed) <= INLINE_BYTES
+        and page.run_id == stage.get("run_id")
+        and page.started_at is not None
+        and page.started_at == (stage.get("pipeline") or {}).get("started_at")
+    )
+
+
+def content(page: CandidatePage) -> bytes:
+    """Everything that a page holds, to be compressed."""
+    seqs: Sequence[int] = page.seqs
+    if seqs[-1] - seqs[0] == len(seqs) - 1:
+        seqs = seqs[:1]
+    return _encode_json([seqs, write_texts(page.ids), page.reason_labels]) + b"\n" + page.packed
+
+
+def encode(project: int, page: CandidatePage, data: bytes, compress: Callable[[bytes], bytes]) -> Raw:
+    """A page as it lies in its collection, but for its revision; ``data`` is what :func:`content` gave."""
+    stage = ids.key(project, page.stage_id)
+    raw: Raw = {"_id": ids.page_key(stage, page.page), "st": stage, "r": ids.key(project, page.run_id)}
+    if page.started_at is not None:
+        raw[START] = DatetimeMS(page.started_at)
+    return raw | encode_inline(project, page, data, compress)
+
+
+def encode_inline(project: int, page: CandidatePage, data: bytes, compress: Callable[[bytes], bytes]) -> Raw:
+    """What a stage's document has of its page."""
+    raw: Raw = {PROJECT: project, COUNT: len(page.seqs), MARKS: _marks(page), BLOCK: compress(data)}
+    if page.zones:
+        raw[ZONES] = zones.encode(page.zones)
+    return raw
+
+
+def decode(raw: Mapping[str, Any], decompressors: Decompressors) -> CandidatePage:
+    """The page of a document of either collection.
+
+    Raises:
+        StoreError: It is damaged.
+    """
+    stage, number = (raw["_id"], 0) if "st" not in raw else ids.page_of(raw["_id"])
+    head, packed = decompress(raw[BLOCK], decompressors).split(b"\n", 1)
+    seqs, texts, labels = _decode_json(head)
+    count, started_at = int(raw[COUNT]), raw.get(START)
+    return CandidatePage(
+        run_id=ids.id_of(raw["r"]),
+        stage_id=ids.id_of(stage),
+        page=number,
+        started_at=None if started_at is None else int(started_at),
+        seqs=range(seqs[0], seqs[0] + count) if len(seqs) == 1 else seqs,
+        ids=read_texts(texts, count),
+        reason_labels=labels,
+        packed=packed,
+        zones=zones.decode(raw.get(ZONES)),
+    )
+
+
+# --- marks ------------------------------------------------------------------------------------------------------
+
+
+def _mark(kind: str, text: str) -> int:
+    return zlib.crc32(text.encode(errors="surrogatepass"), _SEEDS[kind]) & 0xFFFF
+
+
+def _marks(page: CandidatePage) -> bytes:
+    found = [_mark("candidate_id", text) for text in page.ids]
+    found += [_mark("reason_label", text) for text in page.reason_labels]
+    return struct.pack(f">{len(found)}H", *found)
+
+
+def narrows(candidate: Condition) -> bool:
+    """Whether what a page has in the open says anything about a condition on a candidate."""
+    match candidate:
+        case And(conditions):
+            return any(map(narrows, conditions))
+        case Or(conditions):
+            return all(map(narrows, conditions))
+        case Test(Field((("candidate_id" | "reason_label"),)), Compare("eq", str())):
+            return True
+        case Test(Field((("candidate_id" | "reason_label"),)), In(values)):
+            return all(isinstance(value, str) for value in values)
+        case Test(Field(path), Compare() | In()):
+            return _is_free(path)
+    return False
+
+
+def may_hold(candidate: Condition, raw: Mapping[str, Any]) -> bool:
+    """Whether a page may hold a candidate that satisfies the condition, as its document says.
+
+    By ids and labels one page in a hundred seems to and does not.
+    """
+    marks = raw[MARKS]
+    return _holds(candidate, frozenset(struct.unpack(f">{len(marks) // 2}H", marks)), zones.decode(raw.get(ZONES)))
+
+
+def _holds(candidate: Condition, marks: frozenset[int], fields: Zones) -> bool:
+    match candidate:
+        case And(conditions):
+            return all(_holds(part, marks, fields) for part in conditions)
+        case Or(conditions):
+            return any(_holds(part, marks, fields) for part in conditions)
+        case Test(Field((("candidate_id" | "reason_label") as name,)), Compare("eq", str() as text)):
+            return _mark(name, text) in marks
+        case Test(Field((("candidate_id" | "reason_label") as name,)), In(values)) if all(
+            isinstance(value, str) for value in values
+        ):
+            return any(_mark(name, value) in marks for value in values)
+        case Test(Field(path)) if _is_free(path):
+            return may_match(candidate, fields)
+    return True
+
+
+def _is_free(path: tuple[str, ...]) -> bool:
+    """Whether a path leads into what users record, of which stages may declare fields as indexed."""
+    return len(path) > 1 or (bool(path) and path[0] not in CANDIDATE_FIELDS)
