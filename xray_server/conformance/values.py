@@ -137,6 +137,23 @@ class ValuesContract(StoreSuite):
 
         self.with_store(tmp_path, use)
 
+    def test_candidates_are_counted(self, tmp_path: Path) -> None:
+        """The counts are those of the pages, also where these were written twice, overlap, or precede their stage."""
+        few = next(iter(sample_stages(sample_runs())))
+
+        async def use(store: Store) -> None:
+            await store.write(PROJECT, sample_batch())
+            for start in (0, 2, 1):
+                pages = paginate("r", few, None, sample_columns(3), start)
+                await store.write(PROJECT, WriteBatch(pages=pages))
+            await store.write("other", WriteBatch(pages=paginate("r", few, None, sample_columns(50))))
+            found = await store.candidate_counts(PROJECT, [few, STAGE_ID, "unknown"])
+            for stage_id, count in found.items():
+                assert count == sum([len(page.seqs) async for page in store.pages(PROJECT, stage_id)])
+            assert found.get(few, 5) == 5
+
+        self.with_store(tmp_path, use)
+
 
 def _rows(found: Values) -> list[tuple[Any, ...]]:
     assert len(found.columns) == len(_WANTED)

@@ -291,6 +291,7 @@ class Scan:
         limit: How many documents at the most.
         stages: For runs: each of these must be satisfied by some stage of the run; a store may use them to narrow, or
             ignore them.
+        deadline: When to stop, by the monotonic clock; None where it may take as long as it takes.
     """
 
     of: Collection
@@ -301,6 +302,7 @@ class Scan:
     after: tuple[Any, ...] | None = None
     limit: int = 100
     stages: tuple[Condition, ...] = ()
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pipeline", weakened(self.pipeline))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xray_server.documents import Document
@@ -18,7 +18,7 @@ from xray_server.query.evaluate import compile_condition
 from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.query.several import Needed, narrowest, rows_condition
 from xray_server.query.sorting import DEFAULT_SORT
-from xray_server.stores.base import Row, Store
+from xray_server.stores.base import Row, ScanCut, Store
 
 PAGE_BUDGET = 2000
 DOCUMENT_BUDGET = 50_000
@@ -161,6 +161,7 @@ class Search:
         self._run_holds: dict[str, bool] = {}
         self._rows: list[Document] = []
         self._scanned = 0
+        self._cut = False
         self.spent = False
         """Whether the budget ended the search."""
 
@@ -222,7 +223,7 @@ class Search:
                 after=after,
                 limit=size,
             )
-            batch = await self._scan(scan)
+            batch = await self._scan_until_deadline(scan)
             possible = [row.document["id"] for row in batch if self._pipeline_holds(row.document)]
             stages = await self._stages_of(possible) if by_stages else {run_id: [_NO_STAGE] for run_id in possible}
             for position, row in enumerate(batch):
@@ -234,7 +235,7 @@ class Search:
                     if await self._reader.has_match(stage):
                         self._rows.append(row.document)
                         break
-                stopped = self._stop_after(row.sort_values, last=len(batch) < size and position == len(batch) - 1)
+                stopped = self._stop_after(row.sort_values, last=self._is_last(batch, position, size))
                 if stopped:
                     return stopped
             if len(batch) < size:
@@ -298,6 +299,17 @@ class Search:
         self._scanned += len(rows)
         return rows
 
+    async def _scan_until_deadline(self, scan: ast.Scan) -> Sequence[Row]:
+        """The same; where time is up in between, what was found so far, and :attr:`_cut` says so."""
+        try:
+            return await self._scan(replace(scan, deadline=self._deadline))
+        except ScanCut as cut:
+            if not cut.rows:  # there is nowhere to go on from
+                raise
+            self._cut = True
+            self._scanned += len(cut.rows)
+            return cut.rows
+
     async def _scan_stages(self, after: tuple[Any, ...] | None, size: int) -> AsyncIterator[_Found]:
         """All stages that the store finds, in order; in batches that grow while they are being used up."""
         question = self._question
@@ -312,13 +324,13 @@ class Search:
                 after=after,
                 limit=size,
             )
-            batch = await self._scan(scan)
+            batch = await self._scan_until_deadline(scan)
             satisfied = await self._satisfied(batch)
             for position, row in enumerate(batch):
                 if position % _LOOK_AHEAD == 0 and question.returns != "candidates":
                     next_ones = range(position, min(position + _LOOK_AHEAD, len(batch)))
                     await self._reader.look_ahead([batch[one].document["id"] for one in next_ones if satisfied[one]])
-                yield _Found(row, satisfied[position], last=len(batch) < size and position == len(batch) - 1)
+                yield _Found(row, satisfied[position], last=self._is_last(batch, position, size))
             if len(batch) < size:
                 return
             after, size = batch[-1].sort_values, size * 2
@@ -398,12 +410,17 @@ class Search:
             found = {run_id: found.get(run_id, [_NO_STAGE]) for run_id in complete}
         return found
 
+    def _is_last(self, batch: Sequence[Row], position: int, size: int) -> bool:
+        """Whether no document comes after this one."""
+        return len(batch) < size and position == len(batch) - 1 and not self._cut
+
     # --- stopping -----------------------------------------------------------------------------------------------
 
     def _is_spent(self) -> bool:
         reader = self._reader
         return (
-            reader.opened >= self._page_budget
+            self._cut
+            or reader.opened >= self._page_budget
             or self._scanned + reader.passed_over >= self._document_budget
             or time.monotonic() >= self._deadline
         )

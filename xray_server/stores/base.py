@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from xray.exceptions import StoreError
 from xray_server.documents import Document
 from xray_server.pages import CandidatePage
 from xray_server.query.ast import Reference, Scan
@@ -60,6 +61,22 @@ class Row:
 
     document: Document
     sort_values: tuple[Any, ...]
+
+
+class ScanCut(StoreError):  # noqa: N818 - says what happened better than with "Error"
+    """A scan did not come to its end before its deadline.
+
+    Args:
+        rows: What was found until then: in order, and nothing that comes before the last of them is missing.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__(
+            "The question took too long.",
+            code="too_slow",
+            hint="Ask about less: a pipeline, a stage's name or type, a span of time. 'explain' says what is slow.",
+        )
+        self.rows = rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +320,7 @@ class Store(ABC):
             scan: The collection, conditions, order and limit.
 
         Raises:
+            ScanCut: ``scan.deadline`` came first. A store that cannot stop in between does not look at it.
             StoreError: The data could not be read.
         """
 
@@ -360,6 +378,18 @@ class Store(ABC):
         Returns:
             Stage id → all of its pages in order, perhaps none. A stage that is not in it has more pages than are worth
             reading beforehand: they are asked for with ``pages``. A store may leave out any stage.
+
+        Raises:
+            StoreError: The data could not be read.
+        """
+        return {}
+
+    async def candidate_counts(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, int]:
+        """How many candidates stages have, without reading them; a store may leave out any stage.
+
+        Args:
+            project: The project.
+            stage_ids: The ids of the stages.
 
         Raises:
             StoreError: The data could not be read.

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xray_server.pages import CandidatePage
 from xray_server.query.ast import Metric, Reference, Scan
-from xray_server.stores.base import Row, ScanPlan, Values
+from xray_server.stores.base import Row, ScanCut, ScanPlan, Values
 from xray_server.stores.sqlite import narrow, rows, scans, zones
 from xray_server.stores.sqlite.dictionaries import Decompressor
 from xray_server.stores.sqlite.paths import LOOKS_BEFORE_LISTING
 from xray_server.stores.sqlite.probe import Probe
 from xray_server.stores.sqlite.scans import Statement
 from xray_server.stores.sqlite.values import WORD, id_text, id_value
+
+now_s = time.monotonic
+
+STEPS_BETWEEN_LOOKS = 10_000
+"""Steps of SQLite's machine after which it looks at the clock: well below a millisecond."""
 
 FEW_PAGES = 2
 """Pages with lower numbers than this one are worth reading for many stages at once."""
@@ -36,38 +42,53 @@ class Reader:
 
     def scan(self, project: str, scan: Scan) -> list[Row]:
         """What ``Store.scan`` returns."""
-        found: list[Row] = []
+        if scan.deadline is None:
+            return self._scan(project, scan, [])
+        deadline, found = scan.deadline, list[Row]()
+        self._connection.set_progress_handler(lambda: now_s() > deadline, STEPS_BETWEEN_LOOKS)
+        try:
+            return self._scan(project, scan, found)
+        except sqlite3.OperationalError:
+            if now_s() <= deadline:
+                raise
+            raise ScanCut(found) from None
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+    def _scan(self, project: str, scan: Scan, found: list[Row]) -> list[Row]:
+        """Add to what is found, row by row."""
         for statement in scans.statements(self._connection, project, scan):
             if statement.path.else_listed is not None:
                 self._probe.allow(LOOKS_BEFORE_LISTING)
             try:
-                rows = self._rows(statement, scan, scan.limit - len(found))
+                self._add_rows(found, statement, scan)
             except sqlite3.OperationalError:
                 if not self._probe.exceeded:
                     raise
                 # Few of the first stages fit, although many stages do: begin anew with those that do.
                 self._probe.allow(None)
-                return self._listed(project, scan)
+                found.clear()
+                return self._listed(project, scan, found)
             finally:
                 self._probe.allow(None)
-            found += rows
             if len(found) >= scan.limit:
                 break
         return found
 
-    def _listed(self, project: str, scan: Scan) -> list[Row]:
-        found: list[Row] = []
+    def _listed(self, project: str, scan: Scan, found: list[Row]) -> list[Row]:
         for statement in scans.statements(self._connection, project, scan, listed=True):
             if len(found) < scan.limit:
-                found += self._rows(statement, scan, scan.limit - len(found))
+                self._add_rows(found, statement, scan)
         return found
 
-    def _rows(self, statement: Statement, scan: Scan, limit: int) -> list[Row]:
+    def _add_rows(self, found: list[Row], statement: Statement, scan: Scan) -> None:
         table = scans.table_of(scan)
         width = len(table.stored)
-        cursor = self._execute(statement.sql.text, (*statement.sql.params, limit))
+        cursor = self._execute(statement.sql.text, (*statement.sql.params, scan.limit - len(found)))
         decode, decompressor, values = table.decode, self._decompressor, scans.sort_values
-        return [Row(decode(row[:width], decompressor), values(row[width:])) for row in cursor]
+        for row in cursor:
+            # One by one: what was read before it is cut off counts.
+            found.append(Row(decode(row[:width], decompressor), values(row[width:])))  # noqa: PERF401
 
     def _execute(self, text: str, params: Sequence[Any]) -> sqlite3.Cursor:
         try:
@@ -133,6 +154,18 @@ class Reader:
         for row, of_page in zones.read(self._connection, by_row).items():
             by_row[row].zones = of_page
         return found
+
+    def candidate_counts(self, project: str, stage_ids: Sequence[str]) -> dict[str, int]:
+        """What ``Store.candidate_counts`` returns."""
+        query = f"""
+            SELECT s.id, (
+                SELECT ifnull(sum(p.candidates), 0) FROM pages AS p
+                WHERE p.row >= (s.row << {rows.PAGE_BITS}) AND p.row < ((s.row + 1) << {rows.PAGE_BITS})
+            )
+            FROM stages AS s WHERE s.project = {WORD} AND s.id IN ({", ".join("?" * len(stage_ids))})
+        """
+        values = (project, *(id_value(stage_id) for stage_id in stage_ids))
+        return {id_text(number): count for number, count in self._connection.execute(query, values)}
 
     # --- explaining ---------------------------------------------------------------------------------------------
 

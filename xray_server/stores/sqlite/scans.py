@@ -215,6 +215,12 @@ class _Statements:
         condition = all_of(where)
         named = ", ".join(f"{value.text} AS v{number}" for number, value in enumerate(values))
         order = ", ".join(f"{key.sql.text} {key.direction}" for key in keys)
+        sorted_by = [key.sql for key in keys]
+        params = tuple(value for one in (*values, condition, *sorted_by) for value in one.params)
+        if path.ordered and path.index is not None:
+            # Nothing is sorted but what begins at one time: the rows come one by one.
+            text = f"SELECT {table.columns(alias)}, {named} FROM {source} WHERE {condition.text}"
+            return Statement(Sql(f"{text} ORDER BY {order} LIMIT ?", params), path)
         # The columns are read of the rows of the answer alone, not of all that are sorted.
         found = f"SELECT {alias}.row AS row, {named} FROM {source} WHERE {condition.text} ORDER BY {order} LIMIT ?"
         names = ", ".join(f"f.v{number}" for number in range(len(values)))
@@ -223,8 +229,6 @@ class _Statements:
             f"SELECT {table.columns(alias)}, {names} FROM ({found}) AS f CROSS JOIN {table.name} AS {alias}"
             f" ON {alias}.row = f.row ORDER BY {again}"
         )
-        sorted_by = [key.sql for key in keys]
-        params = tuple(value for one in (*values, condition, *sorted_by) for value in one.params)
         return Statement(Sql(text, params), path)
 
 

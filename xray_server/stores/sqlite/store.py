@@ -274,6 +274,13 @@ class SqliteStore(Store):
             found |= await self._read(lambda _, some=some: self._reader().pages_of_many(project, some))  # type: ignore[misc]
         return found
 
+    async def candidate_counts(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for start in range(0, len(stage_ids), STAGES_PER_READ):
+            some = stage_ids[start : start + STAGES_PER_READ]
+            found |= await self._read(lambda _, some=some: self._reader().candidate_counts(project, some))  # type: ignore[misc]
+        return found
+
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
         query = f"""
             SELECT {word_expression("runs.label")} AS name, count(*), sum(status IS {WORD}),
