@@ -2,7 +2,8 @@
 
 To measure another question, write a class with ``name``, ``indexed`` and ``needs_candidates``, and the methods of
 :class:`Question`, and put it into ``QUESTIONS``. What the hands write is what somebody would who knows the tables and
-indexes of the store, and unpacks the documents with the store's own functions: the same rows, as Python objects.
+indexes of the SQLite store, and unpacks the documents with its own functions: the same rows, as Python objects. In
+MongoDB the hand has plain documents (``plain.py``), with their candidates inside and the indexes that it needs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from support.filled import DAY_MS, LABELS, PROJECT
 from xray_server.api.answers import Service
 from xray_server.documents import Document
 from xray_server.query.parser import MAX_LIMIT
-from xray_server.stores.mongo import forms
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
 from xray_server.stores.sqlite.rows import PAGE_BITS, PAGE_READ, RUNS, STAGES, Table, decode_page, mark
 from xray_server.stores.sqlite.values import id_value
@@ -87,8 +87,12 @@ _LABEL = "(SELECT word FROM words WHERE text = :label)"
 _WITH_METRIC = f"stage_metrics AS m CROSS JOIN stages AS t ON t.row = m.stage WHERE m.metric = {_METRIC}"
 
 
-def _unpacked(form: Any, found: Any) -> list[Document]:
-    return [form.decode(raw) for raw in found]
+def _found(documents: Any) -> list[Document]:
+    return [document | {"id": document["_id"]} for document in documents]
+
+
+_LATEST = [("started_at", -1), ("_id", -1)]
+_NO_CANDIDATES = {"candidates": 0}
 
 
 # --- the questions ----------------------------------------------------------------------------------------------
@@ -111,9 +115,9 @@ class HighestFailRatio(Question):
         return hand.documents(STAGES, f"{rest} ORDER BY m.value DESC, t.id DESC LIMIT {LIMIT}", given)
 
     def by_mongodb(self, database: Any, given: Parameters) -> Any:
-        asked = {"_id.p": PROJECT, "type": given["type"], "metrics.n.fail_ratio": {"$gt": given["ratio"]}}
-        sort = [("metrics.n.fail_ratio", -1), ("_id.i", -1)]
-        return _unpacked(forms.STAGES, database.stages.find(asked).sort(sort).limit(LIMIT))
+        asked = {"type": given["type"], "metrics.fail_ratio": {"$gt": given["ratio"]}}
+        sort = [("metrics.fail_ratio", -1), ("_id", -1)]
+        return _found(database.stages.find(asked, _NO_CANDIDATES).sort(sort).limit(LIMIT))
 
 
 class FailRatio(HighestFailRatio):
@@ -131,10 +135,8 @@ class FailRatio(HighestFailRatio):
         return hand.documents(STAGES, f"{rest} ORDER BY t.started_at DESC, t.id DESC LIMIT {LIMIT}", given)
 
     def by_mongodb(self, database: Any, given: Parameters) -> Any:
-        asked = {"_id.p": PROJECT, "type": given["type"], "metrics.n.fail_ratio": {"$gt": given["ratio"]}}
-        return _unpacked(
-            forms.STAGES, database.stages.find(asked).sort([("started_at", -1), ("_id.i", -1)]).limit(LIMIT)
-        )
+        asked = {"type": given["type"], "metrics.fail_ratio": {"$gt": given["ratio"]}}
+        return _found(database.stages.find(asked, _NO_CANDIDATES).sort(_LATEST).limit(LIMIT))
 
 
 class FailRatioOfPipeline(Question):
@@ -159,10 +161,8 @@ class FailRatioOfPipeline(Question):
         return hand.documents(STAGES, f"{rest} ORDER BY t.started_at DESC, t.id DESC LIMIT {LIMIT}", given)
 
     def by_mongodb(self, database: Any, given: Parameters) -> Any:
-        asked = {"_id.p": PROJECT, "pipeline.label": given["label"], "metrics.n.fail_ratio": {"$gt": given["ratio"]}}
-        return _unpacked(
-            forms.STAGES, database.stages.find(asked).sort([("started_at", -1), ("_id.i", -1)]).limit(LIMIT)
-        )
+        asked = {"pipeline.label": given["label"], "metrics.fail_ratio": {"$gt": given["ratio"]}}
+        return _found(database.stages.find(asked, _NO_CANDIDATES).sort(_LATEST).limit(LIMIT))
 
 
 class CandidateLabel(Question):
@@ -205,28 +205,8 @@ class CandidateLabel(Question):
         return list(found.values())
 
     def by_mongodb(self, database: Any, given: Parameters) -> Any:
-        asked = {"_id.p": PROJECT, "pipeline.label": given["label"]}
-        found: list[Any] = []
-        # No hand can ask for both at once: the stages come in order, and their pages are looked up by the hundred.
-        stages = database.stages.find(asked).sort([("started_at", -1), ("_id.i", -1)]).batch_size(4 * LIMIT)
-        some: list[Any] = []
-        for raw in stages:
-            some.append(raw)
-            if len(some) == 2 * LIMIT:
-                found += self._with_reason(database, some, given["reason"])
-                some = []
-                if len(found) >= LIMIT:
-                    break
-        else:
-            found += self._with_reason(database, some, given["reason"])
-        stages.close()
-        return _unpacked(forms.STAGES, found[:LIMIT])
-
-    def _with_reason(self, database: Any, stages: Sequence[Any], reason: str) -> list[Any]:
-        keys = [{"p": PROJECT, "s": raw["_id"]["i"], "n": 0} for raw in stages]
-        pages = database.pages.find({"_id": {"$in": keys}, "reason_labels": reason}, {"_id": 1})
-        wanted = {page["_id"]["s"] for page in pages}
-        return [raw for raw in stages if raw["_id"]["i"] in wanted]
+        asked = {"pipeline.label": given["label"], "candidates.reason_label": given["reason"]}
+        return _found(database.stages.find(asked, _NO_CANDIDATES).sort(_LATEST).limit(LIMIT))
 
 
 class RareLabel(CandidateLabel):
@@ -276,36 +256,23 @@ class TwoStages(Question):
 
     def by_mongodb(self, database: Any, given: Parameters) -> Any:
         def stage(type_: str, metric: str, bound: Any) -> Any:
-            return {"$elemMatch": {"type": type_, f"metrics.n.{metric}": bound}}
+            return {"$elemMatch": {"type": type_, f"metrics.{metric}": bound}}
 
-        found = database.runs.aggregate(
-            [
-                {"$match": {"_id.p": PROJECT}},
-                {"$sort": {"started_at": -1, "_id.i": -1}},
-                {
-                    "$lookup": {
-                        "from": "stages",
-                        "let": {"run": "$_id.i"},
-                        "pipeline": [
-                            {"$match": {"$expr": {"$eq": ["$run_id", "$$run"]}, "_id.p": PROJECT}},
-                            {"$project": {"type": 1, "metrics.n": 1}},
-                        ],
-                        "as": "held",
-                    }
-                },
-                {
-                    "$match": {
-                        "$and": [
-                            {"held": stage("filtering", "fail_ratio", {"$gt": given["ratio"]})},
-                            {"held": stage("ranking", "top10_overlap", {"$lt": given["overlap"]})},
-                        ]
-                    }
-                },
-                {"$limit": LIMIT},
-                {"$unset": "held"},
-            ]
-        )
-        return _unpacked(forms.RUNS, found)
+        pipeline: list[Any] = [
+            {"$sort": {"started_at": -1, "_id": -1}},
+            {"$lookup": {"from": "stages", "localField": "_id", "foreignField": "run_id", "as": "held"}},
+            {
+                "$match": {
+                    "$and": [
+                        {"held": stage("filtering", "fail_ratio", {"$gt": given["ratio"]})},
+                        {"held": stage("ranking", "top10_overlap", {"$lt": given["overlap"]})},
+                    ]
+                }
+            },
+            {"$limit": LIMIT},
+            {"$unset": "held"},
+        ]
+        return _found(database.runs.aggregate(pipeline))
 
 
 class ByLabelAndDay(Question):
@@ -335,11 +302,11 @@ class ByLabelAndDay(Question):
         return hand.connection.execute(query, given).fetchall()
 
     def by_mongodb(self, database: Any, given: Parameters) -> Any:
-        day = {"$dateToString": {"date": "$started_at", "format": "%Y-%m-%d"}}
-        ratio = "$metrics.n.fail_ratio"
+        day = {"$dateToString": {"date": {"$toDate": "$started_at"}, "format": "%Y-%m-%d"}}
+        ratio = "$metrics.fail_ratio"
         found = database.stages.aggregate(
             [
-                {"$match": {"_id.p": PROJECT, "type": "filtering"}},
+                {"$match": {"type": "filtering"}},
                 {
                     "$group": {
                         "_id": {"label": "$pipeline.label", "day": day},
@@ -385,9 +352,9 @@ class ARun(Question):
         return run + hand.documents(STAGES, rest, values)
 
     def by_mongodb(self, database: Any, given: Parameters) -> Any:
-        run = database.runs.find({"_id": {"p": PROJECT, "i": given["id"]}})
-        stages = database.stages.find({"_id.p": PROJECT, "run_id": given["id"]}).sort([("order", 1), ("_id.i", 1)])
-        return _unpacked(forms.RUNS, run) + _unpacked(forms.STAGES, stages)
+        run = database.runs.find({"_id": given["id"]})
+        stages = database.stages.find({"run_id": given["id"]}, _NO_CANDIDATES).sort([("order", 1), ("_id", 1)])
+        return _found(run) + _found(stages)
 
 
 QUESTIONS: tuple[Question, ...] = (
