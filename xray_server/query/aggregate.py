@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import math
 import time
 from array import array
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -33,7 +35,9 @@ VALUES_AT_ONCE = 5000
 """Stages whose values are read at once."""
 
 _NUMBERS = (int, float)  # and not bool, which is an int too
-_HOUR_MS = 3_600_000
+_SPANS_MS = (86_400_000, 3_600_000)
+"""A day and an hour: most lie in one bucket each."""
+
 _STARTED_AT = ast.Field(("started_at",))
 _YIELD_EVERY = 200
 """Stages after which others have their turn on the event loop."""
@@ -241,18 +245,28 @@ class _Groups:
     def _buckets(self, starts: Sequence[Any]) -> list[str | None]:
         bucket = self._aggregation.bucket
         assert bucket is not None
-        hours: dict[int, str | None] = {}
+        zone = ZoneInfo(bucket.timezone)
+        known: dict[tuple[int, int], str | None] = {}
+
+        def of_span(span_ms: int, number: int) -> str | None:
+            """The bucket in which a whole span of time lies; None where it does not lie in one."""
+            first, last = number * span_ms, (number + 1) * span_ms - 1
+            begin = bucket.start_of(first)
+            if begin != bucket.start_of(last) or _offset(zone, first) != _offset(zone, last):
+                return None  # clocks may have jumped in between, and back over the bucket's beginning
+            return begin
+
         found: list[str | None] = []
         for start in starts:
-            if start is None:
-                found.append(None)
-                continue
-            hour = start // _HOUR_MS
-            if hour not in hours:
-                # Where an hour begins and ends in one bucket it lies in it; nothing is known of other hours.
-                begin, end = bucket.start_of(hour * _HOUR_MS), bucket.start_of((hour + 1) * _HOUR_MS - 1)
-                hours[hour] = begin if begin == end else None
-            found.append(hours[hour] or bucket.start_of(start))
+            one = None
+            for span_ms in _SPANS_MS if start is not None else ():
+                place = span_ms, start // span_ms
+                if place not in known:
+                    known[place] = of_span(*place)
+                one = known[place]
+                if one is not None:
+                    break
+            found.append(one or bucket.start_of(start))
         return found
 
     def rows(self) -> list[Document]:
@@ -296,6 +310,13 @@ def _walk(stage: Mapping[str, Any], reference: ast.Reference) -> Any:
             return None
         value = value.get(step)
     return value
+
+
+def _offset(zone: ZoneInfo, milliseconds: int) -> dt.timedelta | None:
+    try:
+        return dt.datetime.fromtimestamp(milliseconds / 1000, zone).utcoffset()
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _add_numbers(group: _Group, place: int, values: Iterable[Any]) -> None:
