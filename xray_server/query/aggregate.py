@@ -258,8 +258,11 @@ class _Groups:
 
         found: list[str | None] = []
         for start in starts:
+            if start is None:
+                found.append(None)
+                continue
             one = None
-            for span_ms in _SPANS_MS if start is not None else ():
+            for span_ms in _SPANS_MS:
                 place = span_ms, start // span_ms
                 if place not in known:
                     known[place] = of_span(*place)
