@@ -177,16 +177,17 @@ def import_(store: str | None, file: str, *, project: str, progress: Progress) -
     Raises:
         XRayError: The file is no export or cannot be read, or the store could not be written.
     """
+    # The file first: where there is none, no store is made either.
+    with _input(file) as (lines, position, total), progress(total) as advance:
 
-    async def use(opened: Store) -> Imported:
-        imported = Imported()
-        with _input(file) as (lines, position, total), progress(total) as advance:
+        async def use(opened: Store) -> Imported:
+            imported = Imported()
             async for step in import_lines(opened, project, lines):
                 imported = step
                 advance(position())
-        return imported
+            return imported
 
-    done = _with_store(_settings({"store": store}), use, is_new=True)
+        done = _with_store(_settings({"store": store}), use, is_new=True)
     names = ("lines", "runs", "stages", "candidates", "bad_lines", "is_whole")
     errors = [{"line": number, **error.as_dict(), "text": str(error)} for number, error in done.errors]
     return {name: getattr(done, name) for name in names} | {"errors": errors}

@@ -14,7 +14,7 @@ from typing import Any
 from xray.plugins import Plugins
 from xray.schema import SCHEMA_VERSION
 from xray_server.documents import Document, merge_into
-from xray_server.measure import remeasure
+from xray_server.measure import can_wait, lacks_metrics, remeasure
 from xray_server.prepare import Batch, IngestResult, Prepared, prepare
 from xray_server.query.ast import Field, In, Scan, Test
 from xray_server.run_fields import RunFields
@@ -89,10 +89,18 @@ class Ingest:
         for start in range(0, len(ids), STAGES_PER_SCAN):
             wanted = tuple(ids[start : start + STAGES_PER_SCAN])
             scan = Scan(of="stages", stage=Test(Field(("id",)), In(wanted)), limit=len(wanted))
-            for row in await self._store.scan(project, scan):
+            rows = await self._store.scan(project, scan)
+            counts = await self._store.candidate_counts(project, [row.document["id"] for row in rows])
+            for row in rows:
                 stage = row.document
-                pages = [page async for page in self._store.pages(project, stage["id"])]
-                partial = await asyncio.to_thread(remeasure, stage, pages, self._plugins)
+                count = counts.get(stage["id"])
+                if count is not None and can_wait(stage, count):
+                    continue
+                if count is None or lacks_metrics(stage, count, self._plugins):
+                    pages = [page async for page in self._store.pages(project, stage["id"])]
+                    partial = await asyncio.to_thread(remeasure, stage, pages, self._plugins)
+                else:
+                    partial = remeasure(stage, [], self._plugins, count)
                 if partial:
                     found[stage["id"]] = {"id": stage["id"], "run_id": stage["run_id"]} | partial
         return found

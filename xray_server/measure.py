@@ -19,6 +19,11 @@ from xray_server.tables import plain
 
 log = logging.getLogger("xray.server")
 
+AT_ONCE = 1000
+"""Candidates up to which a stage is measured again with each part of it."""
+
+GROWTH = 1.25
+
 _COMMON = frozenset(metric.name for metric in COMMON_METRICS)
 
 
@@ -64,18 +69,22 @@ def measure(stage: Mapping[str, Any], columns: Columns, sent: Mapping[str, Any] 
     return Measured(partial, may_have_more=kept is None or kept > count)
 
 
-def remeasure(stage: Mapping[str, Any], pages: Sequence[CandidatePage], plugins: Plugins) -> Document:
+def remeasure(
+    stage: Mapping[str, Any], pages: Sequence[CandidatePage], plugins: Plugins, count: int | None = None
+) -> Document:
     """Measure a stage by what the store has of it.
 
     Args:
         stage: The stage document of the store.
-        pages: All of its pages.
+        pages: All of its pages; none where :func:`lacks_metrics` says that they are not looked at.
         plugins: The stage types that the service has.
+        count: How many candidates the store has of it; None where that is not known otherwise.
 
     Returns:
         A partial stage document; empty where the store's is right already.
     """
-    count = sum(len(page.seqs) for page in pages)
+    if count is None:
+        count = sum(len(page.seqs) for page in pages)
     capture = stage.get("capture") or {}
     partial: Document = {}
     if any((capture.get(name) or 0) < count for name in ("kept", "seen")):
@@ -94,6 +103,32 @@ def remeasure(stage: Mapping[str, Any], pages: Sequence[CandidatePage], plugins:
     partial["metrics"] = _with_duration(of_sender | metrics, stage)
     partial["metrics_over"] = count
     return partial
+
+
+def lacks_metrics(stage: Mapping[str, Any], count: int, plugins: Plugins) -> bool:
+    """Whether a stage's candidates have to be looked at to measure it again.
+
+    Args:
+        stage: The stage document of the store.
+        count: How many candidates the store has of it.
+        plugins: The stage types that the service has.
+    """
+    return count > stage.get("metrics_over", -1) and _find(stage.get("type"), plugins) is not None
+
+
+def can_wait(stage: Mapping[str, Any], count: int) -> bool:
+    """Whether a stage need not be measured again yet: it is long, more of it is to come, and most of it is measured.
+
+    Measuring all of a stage again for each part of it would take the square of the time. So a long stage is measured
+    when what its sender says it kept is there, and before that whenever it has grown by a quarter.
+
+    Args:
+        stage: The stage document of the store.
+        count: How many candidates the store has of it.
+    """
+    kept = (stage.get("capture") or {}).get("kept")
+    more_to_come = kept is not None and count < kept
+    return more_to_come and count > AT_ONCE and count < GROWTH * stage.get("metrics_over", 0)
 
 
 def declarations_for(

@@ -22,6 +22,7 @@ from xray_server.conformance.named import NamedContract
 from xray_server.conformance.rollups import RollupContract
 from xray_server.conformance.sightings import SightingContract
 from xray_server.conformance.upkeep import UpkeepContract
+from xray_server.conformance.values import ValuesContract
 from xray_server.conformance.zones import ZoneContract
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, join_columns, paginate
@@ -49,7 +50,9 @@ from xray_server.testing_data import (
 )
 
 
-class StoreContract(RollupContract, UpkeepContract, NamedContract, ZoneContract, SightingContract, AnalysisContract):
+class StoreContract(
+    RollupContract, UpkeepContract, NamedContract, ValuesContract, ZoneContract, SightingContract, AnalysisContract
+):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 
     # --- writing ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from support.catalogue import product
@@ -37,7 +37,9 @@ _STAGES = (("fetch", "retrieval"), ("price_filter", "filtering"), ("relevance", 
            ("order", "ranking"), ("pick", "selection"))  # fmt: skip
 
 
-async def fill(store: Store, stages: int, *, candidates: int, seed: int = 1) -> float:
+async def fill(
+    store: Store, stages: int, *, candidates: int, seed: int = 1, beside: Callable[[WriteBatch], None] | None = None
+) -> float:
     """Fill a store.
 
     Args:
@@ -45,19 +47,25 @@ async def fill(store: Store, stages: int, *, candidates: int, seed: int = 1) -> 
         stages: How many stages; a multiple of ``STAGES_PER_RUN``.
         candidates: Candidates a stage; 0 means stages without candidate pages.
         seed: The same seed draws the same stages.
+        beside: Told each batch after it was written.
 
     Returns:
-        The seconds that it took.
+        The seconds that it took, without what is done beside it.
     """
-    begin = time.perf_counter()
+    begin, beside_s = time.perf_counter(), 0.0
     batches = _batches(stages, candidates, seed)
 
     async def write() -> None:
+        nonlocal beside_s
         for batch in batches:
             await store.write(PROJECT, batch)
+            if beside is not None:
+                began = time.perf_counter()
+                beside(batch)
+                beside_s += time.perf_counter() - began
 
     await asyncio.gather(*(write() for _ in range(WRITES_AT_ONCE)))
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin - beside_s
 
 
 def _batches(stages: int, candidates: int, seed: int) -> Iterator[WriteBatch]:

@@ -345,6 +345,14 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path, arguments):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_import_of_a_missing_file_makes_no_store(tmp_path):
+    """A wrong name of the file to import leaves no empty store behind."""
+    done = cli("import", tmp_path / "none.jsonl", "--store", f"sqlite:///{tmp_path}/new/xray.sqlite3")
+    assert done.returncode == 1
+    assert "cannot be read" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_compressed_file_is_a_clear_error(tmp_path):
     """A .gz file that is none, or ends too early."""
     (tmp_path / "x.gz").write_bytes(b"no gzip")

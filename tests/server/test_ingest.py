@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import tempfile
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from xray.hookspecs import hookimpl
 from xray.metrics import Metric
 from xray.plugins import Plugins, installed
 from xray.stage_types.base import Columns, StageType
+from xray_server.measure import remeasure
 from xray_server.pages import PAGE_SIZE
 from xray_server.query.ast import Compare, Scan
 from xray_server.query.ast import Metric as MetricReference
@@ -252,3 +254,30 @@ def test_a_plugin_that_fails_does_not_cost_the_stage(tmp_path):
     assert len(kept[STAGE_ID]) == 1
     assert stages[OTHER_STAGE_ID]["metrics"] == {"duration_ms": 3, "counted": 1}
     assert "facts" not in stages[OTHER_STAGE_ID]
+
+
+@pytest.mark.parametrize("order", ["first to last", "last to first", "shuffled", "stage at the end"])
+def test_a_long_stage_in_many_parts_is_measured_as_in_one_in_near_linear_time(tmp_path, monkeypatch, order):
+    """Parts of a stage give the metrics of the whole, in any order; together they cost a few times as much."""
+    whole, size = 6000, 100
+    rows = [row(number) for number in range(whole)]
+    head = stage(capture={"mode": "full", "seen": whole, "kept": whole})
+    parts = [candidates(start, rows[start : start + size]) for start in range(0, whole, size)]
+    if order == "last to first":
+        parts.reverse()
+    elif order == "shuffled":
+        random.Random(5).shuffle(parts)
+    batches = [[head], *([part] for part in parts)]
+    if order == "stage at the end":
+        batches = [*batches[1:], batches[0]]
+    measured = []
+
+    def counting(found, pages, *others):
+        measured.append(sum(len(page.seqs) for page in pages))
+        return remeasure(found, pages, *others)
+
+    at_once = ingest(tmp_path / "once", [head | {"candidates": rows}])
+    monkeypatch.setattr("xray_server.ingest.remeasure", counting)
+    assert ingest(tmp_path / "parts", *batches, batches[7]) == at_once
+    assert at_once[1][STAGE_ID]["metrics_over"] == whole
+    assert sum(measured) <= 10 * whole

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
@@ -37,6 +39,11 @@ from xray_server.telemetry import StoreUsage, Telemetry
 from xray_server.workers import Workers
 from xray_server.write_queue import WriteQueue
 from xray_server.zones import aliases
+
+T = TypeVar("T")
+
+CATALOG_S = 5.0
+"""How long what questions may name is remembered; what is not known is looked up all the same."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TIMES = {
@@ -77,6 +84,7 @@ class Service:
         self.daemons: Sequence[Daemon] = ()
         """What runs beside answering; empty until the application has started."""
         model = ModelSettings.from_environment()
+        self._catalog: tuple[float, MetricCatalog | None] = (0.0, None)
         self.analyst = Analyst(store, None if model is None else Model(model), plugins)
 
     async def store_batch(self, prepared: Prepared) -> None:
@@ -128,8 +136,7 @@ class Service:
             QueryError: It is not of the query language.
             StoreError: The data could not be read.
         """
-        catalog = await self.catalog()
-        parsed = parse(question, catalog)
+        parsed = await self._parsed(lambda catalog: parse(question, catalog))
         if parsed.explain:
             explanation = await explain(self.store, self.project, parsed)
             return whole_list([]) | {"explanation": explanation.as_dict()}
@@ -142,6 +149,16 @@ class Service:
             "cursor": None if found.next is None else encode_cursor(parsed, found.next),
             "coverage": found.coverage.as_dict(),
         }
+
+    async def _parsed(self, parse_with: Callable[[MetricCatalog], T]) -> T:
+        """Parse by the catalog that was read last; where that fails, or is old, by a new one: senders add to it."""
+        read_at, catalog = self._catalog
+        if catalog is not None and time.monotonic() - read_at < CATALOG_S:
+            with contextlib.suppress(QueryError):
+                return parse_with(catalog)
+        catalog = await self.catalog()
+        self._catalog = time.monotonic(), catalog
+        return parse_with(catalog)
 
     async def aggregate(self, asked: Any) -> dict[str, Any]:
         """Work out an aggregation of the query language.
@@ -157,7 +174,7 @@ class Service:
             QueryError: It is not of the query language, or has too many groups.
             StoreError: The data could not be read.
         """
-        aggregation = parse_aggregation(asked, await self.catalog())
+        aggregation = await self._parsed(lambda catalog: parse_aggregation(asked, catalog))
         if aggregation.explain:
             explanation = await explain_figures(self.store, self.project, aggregation)
             return whole_list([]) | {"explanation": explanation.as_dict()}

@@ -249,7 +249,7 @@ class SightingContract(StoreSuite):
         """Of two users of the same data that write, index and look up at once, each finds all that was durable."""
 
         async def use(store: Store) -> None:
-            other = await self.make_store(tmp_path)
+            other = await self.make_store(tmp_path) if self.is_shared else store
             await other.open()
             durable: list[str] = []
             numbers = itertools.count()
@@ -284,7 +284,8 @@ class SightingContract(StoreSuite):
                     write(store), write(other), write(store), index(store), index(other), look_up(store), look_up(other)
                 )
             finally:
-                await other.close()
+                if self.is_shared:
+                    await other.close()
             assert len(await store.sightings(PROJECT, "wanted", limit=1000)) == 75
 
         self.with_store(tmp_path, use)

@@ -6,13 +6,16 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from xray_server.stores.base import Store
 
 
 class StoreSuite(ABC):
     """Makes stores for tests."""
+
+    is_shared: ClassVar[bool] = True
+    """Whether several stores, also of several processes, may use the same data at once."""
 
     @abstractmethod
     async def make_store(self, place: Path) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,9 +17,12 @@ from xray_server.query.search import Coverage, Search, by_id
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.stores.base import Store
 
-DOCUMENT_BUDGET = 500_000
+DOCUMENT_BUDGET = 5_000_000
 PAGE_BUDGET = 20_000
 TIME_BUDGET_S = 30.0
+
+VALUES_AT_ONCE = 5000
+"""Stages whose values are read at once."""
 
 _AT_ONCE = 200
 """Stages that are counted before others have their turn on the event loop."""
@@ -65,15 +69,17 @@ async def aggregate(
         QueryError: There are too many groups.
         StoreError: The data could not be read.
     """
-    deadline = time.monotonic() + time_budget_s
+    budget = _Budget(page_budget, document_budget, time.monotonic() + time_budget_s)
     plan = await hours.plan(store, project, aggregation)
-    if plan is not None:
-        found = await _with_rollups(store, project, aggregation, plan, document_budget, deadline)
-        if found is not None:
-            return found
-    reading = _Reading(store, project, aggregation, page_budget, document_budget, deadline)
-    await reading.scan(aggregation.conditions)
-    return await reading.aggregated()
+    for by_values in (True, False):
+        with contextlib.suppress(_StagesNeededError):
+            reading = _Reading(store, project, aggregation, budget, by_values=by_values)
+            if plan is not None and await _with_rollups(reading, plan):
+                return await reading.aggregated()
+            reading = _Reading(store, project, aggregation, budget, by_values=by_values)
+            await reading.scan(aggregation.conditions)
+            return await reading.aggregated()
+    raise AssertionError  # stages themselves are always enough
 
 
 def every_stage(conditions: ast.Question) -> ast.Question:
@@ -91,44 +97,57 @@ def every_stage(conditions: ast.Question) -> ast.Question:
     )
 
 
-async def _with_rollups(
-    store: Store, project: str, aggregation: Aggregation, plan: hours.Plan, document_budget: int, deadline: float
-) -> Aggregated | None:
-    """The answer out of rollups and of the stages beside them; None where rollups cannot say it after all."""
-    reading = _Reading(store, project, aggregation, PAGE_BUDGET, document_budget, deadline)
-    latest, *earlier = [
-        replace(aggregation.conditions, stage=ast.And((aggregation.conditions.stage, beside))) for beside in plan.beside
-    ]
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """What an aggregation may read: pages and documents, and until when by the monotonic clock."""
+
+    pages: int
+    documents: int
+    deadline: float
+
+
+class _StagesNeededError(Exception):
+    """A store that gave values cannot give those of the stages that come next."""
+
+
+async def _with_rollups(reading: _Reading, plan: hours.Plan) -> bool:
+    """Read rollups, and the stages beside them; False where rollups cannot say it after all."""
+    conditions = reading.aggregation.conditions
+    latest, *earlier = [replace(conditions, stage=ast.And((conditions.stage, beside))) for beside in plan.beside]
     await reading.scan(latest)
-    async for rollups in plan.rollups(store, project):
+    async for rollups in plan.rollups(reading.store, reading.project):
         if reading.is_spent():
             break
         if not await asyncio.to_thread(reading.add_rollups, plan, rollups):
-            return None
+            return False
     for question in earlier:
         await reading.scan(question)
-    return await reading.aggregated()
+    return True
 
 
 class _Reading:
-    """What was read so far for an aggregation."""
+    """What was read so far for an aggregation.
+
+    Args:
+        store: The store.
+        project: The project.
+        aggregation: What is asked.
+        budget: What may be read.
+        by_values: Whether to read the values of stages without the stages, where the store can.
+    """
 
     def __init__(
-        self,
-        store: Store,
-        project: str,
-        aggregation: Aggregation,
-        page_budget: int,
-        document_budget: int,
-        deadline: float,
+        self, store: Store, project: str, aggregation: Aggregation, budget: _Budget, *, by_values: bool
     ) -> None:
-        self._store = store
-        self._project = project
-        self._page_budget = page_budget
-        self._documents_left = document_budget
-        self._deadline = deadline
+        self.store = store
+        self.project = project
+        self.aggregation = aggregation
+        self._page_budget = budget.pages
+        self._documents_left = budget.documents
+        self._deadline = budget.deadline
         self._groups = Groups(aggregation)
         self._weigh = any(value.operator in WEIGHTED for value in aggregation.values)
+        self._by_values = by_values and not self._weigh and self._groups.is_plain
         self._matched = self._scanned = self._rollups = 0
         self._parts: list[Coverage] = []
         self._spent = False
@@ -140,9 +159,9 @@ class _Reading:
 
     async def scan(self, question: ast.Question) -> None:
         """Read the stages that satisfy a question's conditions, unless the budget is spent already."""
-        if self._spent:
+        if self._spent or await self._scan_values(question):
             return
-        search = Search(self._store, self._project, question, self._page_budget, self._documents_left, self._deadline)
+        search = Search(self.store, self.project, question, self._page_budget, self._documents_left, self._deadline)
         matched = 0
         async for stages in _some_at_once(search.each_stage()):
             weights = await _weights(search, stages) if self._weigh else itertools.repeat(None)
@@ -150,11 +169,39 @@ class _Reading:
                 self._groups.add(stage, weight)
             matched += len(stages)
             await asyncio.sleep(0)
-        covered = search.coverage(matched, complete=not search.spent)
+        self._count(search.coverage(matched, complete=not search.spent))
+
+    async def _scan_values(self, question: ast.Question) -> bool:
+        """Read the values of the same stages, where the store gives these without the stages; whether it did.
+
+        Raises:
+            _StagesNeededError: It did for some of them only, which are counted already.
+        """
+        if not self._by_values or question.candidate is not None or question.stages:
+            return False
+        matched, after = 0, None
+        while True:
+            limit = min(VALUES_AT_ONCE, self._documents_left - matched)
+            scan = ast.Scan("stages", pipeline=question.pipeline, stage=question.stage, after=after, limit=limit)
+            if scan.pipeline != question.pipeline or scan.stage != question.stage:
+                return False  # a store knows only something weaker
+            found = await self.store.values(self.project, scan, self._groups.wanted)
+            if found is None and matched:
+                raise _StagesNeededError
+            if found is None:
+                return False
+            await asyncio.to_thread(self._groups.add_columns, found.columns, found.stages)
+            matched, after = matched + found.stages, found.last
+            complete = found.stages < limit
+            if complete or matched >= self._documents_left or self.is_spent():
+                self._count(Coverage(matched, matched, pages_opened=0, without_all_candidates=0, complete=complete))
+                return True
+
+    def _count(self, covered: Coverage) -> None:
         self._parts.append(covered)
-        self._spent |= search.spent
+        self._spent |= not covered.complete
         self._documents_left -= covered.scanned
-        self._matched += matched
+        self._matched += covered.matched
 
     def add_rollups(self, plan: hours.Plan, rollups: Sequence[Any]) -> bool:
         """Count what some rollups stand for; False where one of them does not say what is asked."""

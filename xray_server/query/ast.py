@@ -289,6 +289,9 @@ class Scan:
         sort: Keys over the collection's documents, always ending in the id.
         after: Sort values: only documents that come after these, or None.
         limit: How many documents at the most.
+        stages: For runs: each of these must be satisfied by some stage of the run; a store may use them to narrow, or
+            ignore them.
+        deadline: When to stop, by the monotonic clock; None where it may take as long as it takes.
     """
 
     of: Collection
@@ -298,9 +301,12 @@ class Scan:
     sort: tuple[SortKey, ...] = field(default=(SortKey(Field(("id",))),))
     after: tuple[Any, ...] | None = None
     limit: int = 100
+    stages: tuple[Condition, ...] = ()
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pipeline", weakened(self.pipeline))
         object.__setattr__(self, "stage", weakened(self.stage))
+        object.__setattr__(self, "stages", tuple(weakened(condition) for condition in self.stages))
         if self.candidate is not None:
             object.__setattr__(self, "candidate", weakened(self.candidate))

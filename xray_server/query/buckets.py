@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,6 +29,8 @@ UNITS: dict[str, Callable[[dt.datetime], dt.datetime]] = {
 """Unit → the local time at which it begins; weeks begin on Monday."""
 
 _KEYS = ("unit", "timezone")
+_SPANS_MS = (86_400_000, 3_600_000)
+"""A day and an hour: most lie in one bucket each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,39 @@ class Bucket:
         if not isinstance(milliseconds, int) or isinstance(milliseconds, bool):
             return None
         return _start(self.unit, self.timezone, milliseconds // 60_000)
+
+    def starts_of(self, moments: Iterable[Any]) -> list[str | None]:
+        """What :meth:`start_of` says of each of many moments."""
+        zone = ZoneInfo(self.timezone)
+        known: dict[tuple[int, int], str | None] = {}
+
+        def of_span(span_ms: int, number: int) -> str | None:
+            """The bucket in which a whole span of time lies; None where it does not lie in one."""
+            first, last = number * span_ms, (number + 1) * span_ms - 1
+            begin = self.start_of(first)
+            if begin != self.start_of(last) or _offset(zone, first) != _offset(zone, last):
+                return None  # clocks may have jumped in between, and back over the bucket's beginning
+            return begin
+
+        found: list[str | None] = []
+        for moment in moments:
+            one = None
+            for span_ms in _SPANS_MS if moment is not None else ():
+                place = span_ms, moment // span_ms
+                if place not in known:
+                    known[place] = of_span(*place)
+                one = known[place]
+                if one is not None:
+                    break
+            found.append(one or self.start_of(moment))
+        return found
+
+
+def _offset(zone: ZoneInfo, milliseconds: int) -> dt.timedelta | None:
+    try:
+        return dt.datetime.fromtimestamp(milliseconds / 1000, zone).utcoffset()
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 @lru_cache(maxsize=4096)

@@ -40,11 +40,21 @@ class CandidateReader:
         self.passed_over = 0
         """Pages that were not, because nothing in them can match."""
         self._without_all: set[str] = set()
+        self._ahead: Mapping[str, Sequence[CandidatePage]] = {}
 
     @property
     def without_all(self) -> int:
         """Stages, of those asked about, whose candidates are not all there."""
         return len(self._without_all)
+
+    async def look_ahead(self, stage_ids: Sequence[str]) -> None:
+        """Read the pages of the stages that come next in one step, where there are few of each.
+
+        Args:
+            stage_ids: The ids of the stages.
+        """
+        if self._asked and stage_ids:
+            self._ahead = await self._store.pages_of_many(self._project, stage_ids)
 
     @asynccontextmanager
     async def pages(self, stage_id: str, from_seq: int = 0) -> AsyncIterator[AsyncIterator[CandidatePage]]:
@@ -72,14 +82,30 @@ class CandidateReader:
         if not self._asked:
             return True
         count = 0
-        async with self.pages(stage["id"]) as pages:
+        async with self._pages_of(stage["id"]) as pages:
             async for page in pages:
                 count += len(page.seqs)
-                if await self.matching(page):
+                if await self._matches(page):
                     self.note(stage, None)
                     return True
         self.note(stage, count)
         return False
+
+    @asynccontextmanager
+    async def _pages_of(self, stage_id: str) -> AsyncIterator[AsyncIterator[CandidatePage]]:
+        ahead = self._ahead.get(stage_id)
+        if ahead is None:
+            async with self.pages(stage_id) as pages:
+                yield pages
+        else:
+            yield _each(ahead)
+
+    async def _matches(self, page: CandidatePage) -> bool:
+        if self._filter.decides:
+            found = self._filter.may_match(page)
+            self.passed_over += not found
+            return found
+        return bool(await self.matching(page))
 
     def note(self, stage: Mapping[str, Any], found: int | None) -> None:
         """Keep count of the stages whose candidates are not all there.
@@ -119,6 +145,11 @@ class CandidateReader:
         for row, satisfied in zip(rows, await holds(rows), strict=True):
             if satisfied and row.document.get("candidates_removed_at") is not None:
                 self._without_all.add(row.document["id"])
+
+
+async def _each(pages: Sequence[CandidatePage]) -> AsyncIterator[CandidatePage]:
+    for page in pages:
+        yield page
 
 
 def _whole(value: Any) -> int | None:

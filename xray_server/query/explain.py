@@ -97,6 +97,7 @@ def _scan(question: ast.Question) -> ast.Scan:
         pipeline=question.pipeline,
         stage=narrowest(question) if runs else rows_condition(question),
         candidate=question.candidate,
+        stages=question.stages if runs else (),
         sort=question.sort or DEFAULT_SORT,
         after=question.after,
         limit=question.limit + 1,

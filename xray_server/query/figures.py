@@ -16,6 +16,7 @@ from xray.metrics import quantile
 from xray_server.documents import Document
 from xray_server.query import ast
 from xray_server.query.buckets import Bucket
+from xray_server.query.fields import kind_of
 
 MAX_GROUPS = 10_000
 
@@ -23,6 +24,8 @@ QUANTILES = {"$p50": 0.5, "$p90": 0.9, "$p99": 0.99}
 WEIGHTED = ("$weightedCount", "$weightedSum", "$weightedAvg")
 """Figures in which each stage counts for as many as its run stands for: one in ``sample_rate``."""
 
+_NUMBERS = (int, float)  # and not bool, which is an int too
+_STARTED_AT = ast.Field(("started_at",))
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -99,6 +102,12 @@ class _Numbers:
         if self.whole is not None:
             self.whole = self.whole + number if isinstance(number, int) else None
 
+    def add_many(self, values: Sequence[Any]) -> None:
+        numbers = [value for value in values if type(value) in _NUMBERS]
+        self.each.extend(numbers)
+        if self.whole is not None:
+            self.whole = self.whole + sum(numbers) if all(type(value) is int for value in numbers) else None
+
     def add_summary(self, summary: Mapping[str, Any]) -> None:
         if not summary["count"]:
             return
@@ -152,6 +161,11 @@ class Groups:
         self._aggregation = aggregation
         self.references = references_of(aggregation)
         self._groups: dict[bytes, _Group] = {}
+        by = tuple(reference for _, reference in aggregation.group_by)
+        self.wanted: tuple[ast.Reference, ...] = (_STARTED_AT, *by, *self.references)
+        """What :meth:`add_columns` takes the columns of."""
+        self.is_plain = all(kind_of("stages", reference) in ("id", "string") for reference in by)
+        """Whether groups are of texts only, so that equal ones are the same."""
 
     def add(self, stage: Mapping[str, Any], weight: float | None = None) -> None:
         """Count a stage.
@@ -169,6 +183,37 @@ class Groups:
             group.weights.append(weight)
         for reference, numbers in zip(self.references, group.numbers, strict=True):
             numbers.add(_walk(stage, reference), weight)
+
+    def add_columns(self, columns: Sequence[Sequence[Any]], stages: int) -> None:
+        """Count many stages by their values.
+
+        Args:
+            columns: For each of :attr:`wanted` a value for each stage.
+            stages: How many stages there are.
+
+        Raises:
+            QueryError: There are too many groups.
+        """
+        if not stages:
+            return
+        asked = self._aggregation
+        width = 1 + len(asked.group_by)
+        kinds: Sequence[Sequence[Any]] = columns[1:width]
+        if asked.bucket is not None:
+            kinds = [*kinds, asked.bucket.starts_of(columns[0])]
+        # First which stages are of which group, then all numbers of a group at once.
+        places: dict[tuple[Any, ...], list[int]] = {}
+        for place, kind in enumerate(zip(*kinds, strict=True) if kinds else [()] * stages):
+            of_kind = places.get(kind)
+            if of_kind is None:
+                places[kind] = [place]
+            else:
+                of_kind.append(place)
+        for kind, of_kind in places.items():
+            group = self._group(kind[: len(asked.group_by)], kind[-1] if asked.bucket is not None else None)
+            group.count += len(of_kind)
+            for numbers, column in zip(group.numbers, columns[width:], strict=True):
+                numbers.add_many([column[place] for place in of_kind])
 
     def add_rollup(self, like: Mapping[str, Any], count: int, summaries: Mapping[str, Mapping[str, Any]]) -> None:
         """Count the stages of a rollup.
@@ -198,7 +243,9 @@ class Groups:
     def _group_of(self, stage: Mapping[str, Any]) -> _Group:
         asked = self._aggregation
         keys = tuple(_walk(stage, reference) for _, reference in asked.group_by)
-        bucket = asked.bucket.start_of(stage.get("started_at")) if asked.bucket else None
+        return self._group(keys, asked.bucket.start_of(stage.get("started_at")) if asked.bucket else None)
+
+    def _group(self, keys: tuple[Any, ...], bucket: str | None) -> _Group:
         place = _encode((keys, bucket))
         group = self._groups.get(place)
         if group is None:
@@ -206,7 +253,7 @@ class Groups:
                 raise QueryError(
                     f"There are more than {MAX_GROUPS:,} groups.",
                     code="too_large",
-                    path="group_by" if asked.group_by else "bucket",
+                    path="group_by" if self._aggregation.group_by else "bucket",
                     hint="Ask about less, or group by less.",
                 )
             group = self._groups[place] = self._empty(keys, bucket)

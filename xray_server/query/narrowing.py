@@ -62,6 +62,8 @@ class PageFilter:
     def __init__(self, condition: ast.Condition) -> None:
         self._ids = necessary_values(condition, ast.Field(("candidate_id",)))
         self._reason_labels = necessary_values(condition, ast.Field(("reason_label",)))
+        self.decides = isinstance(condition, ast.Test) and (self._ids is not None or self._reason_labels is not None)
+        """Whether a page that is not passed over has a candidate that satisfies the condition, without opening it."""
         self._core = ast.weakened(condition)
 
     def may_match(self, page: CandidatePage) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from xray_server.documents import Document
 from xray_server.query import ast
-from xray_server.query.search import MAX_BATCH, NO_STAGE, Coverage, Search, by_id
+from xray_server.query.search import LOOK_AHEAD, MAX_BATCH, NO_STAGE, Coverage, Search, by_id
 from xray_server.query.several import narrowest
 from xray_server.query.turns import in_turns
 from xray_server.stores.base import Store
@@ -108,22 +108,27 @@ class _Page:
                 pipeline=question.pipeline,
                 stage=narrowest(question),
                 candidate=question.candidate,
+                stages=question.stages,
                 sort=self._search.sort,
                 after=after,
                 limit=size,
             )
-            batch = await self._search.scan(scan)
+            batch = await self._search.scan_until_deadline(scan)
             hold = await in_turns(lambda row: self._search.pipeline_holds(row.document), batch)
             possible = [row.document["id"] for row, holds in zip(batch, hold, strict=True) if holds]
             stages = (
                 await self._search.stages_of(possible) if by_stages else {run_id: [NO_STAGE] for run_id in possible}
             )
             for position, row in enumerate(batch):
+                if position % LOOK_AHEAD == 0:
+                    next_ones = batch[position : position + LOOK_AHEAD]
+                    of_runs = (stage for one in next_ones for stage in stages.get(one.document["id"], ()))
+                    await self._search.look_ahead(of_runs)
                 for stage in stages.get(row.document["id"], ()):
                     if await self._search.reader.has_match(stage):
                         self._rows.append(row.document)
                         break
-                stopped = self._stop_after(row.sort_values, last=len(batch) < size and position == len(batch) - 1)
+                stopped = self._stop_after(row.sort_values, last=self._search.is_last(batch, position, size))
                 if stopped:
                     return stopped
             if len(batch) < size:

@@ -7,8 +7,8 @@ the same answer.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xray_server.documents import Document
@@ -19,13 +19,16 @@ from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.query.several import Needed, rows_condition
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.query.turns import in_turns
-from xray_server.stores.base import Row, Store
+from xray_server.stores.base import Row, ScanCut, Store
 
 MAX_BATCH = 500
 """Documents that are asked of the store at once, at the most."""
 
 _AT_ONCE = 100
 """Documents that are evaluated before the budget is looked at."""
+
+LOOK_AHEAD = 32
+"""Stages whose candidate pages are read at once, where they have few."""
 
 NO_STAGE: Document = {}
 """Stands for the stage of a run where the question asks about none."""
@@ -107,6 +110,7 @@ class Search:
         """What looks into the candidates of a stage."""
         self._run_holds: dict[str, bool] = {}
         self._scanned = 0
+        self._cut = False
         self.spent = False
         """Whether the budget ended the search."""
 
@@ -143,7 +147,8 @@ class Search:
         """Whether the budget is used up."""
         reader = self.reader
         return (
-            reader.opened >= self._page_budget
+            self._cut
+            or reader.opened >= self._page_budget
             or self._scanned + reader.passed_over >= self._document_budget
             or time.monotonic() >= self._deadline
         )
@@ -155,6 +160,25 @@ class Search:
         rows = await self._store.scan(self._project, scan)
         self._scanned += len(rows)
         return rows
+
+    async def scan_until_deadline(self, scan: ast.Scan) -> Sequence[Row]:
+        """The same; where time is up in between, what was found so far: then the budget is spent."""
+        try:
+            return await self.scan(replace(scan, deadline=self._deadline))
+        except ScanCut as cut:
+            if not cut.rows:  # there is nowhere to go on from
+                raise
+            self._cut = True
+            self._scanned += len(cut.rows)
+            return cut.rows
+
+    def is_last(self, batch: Sequence[Row], position: int, size: int) -> bool:
+        """Whether no document comes after this one of a batch that was to have so many."""
+        return len(batch) < size and position == len(batch) - 1 and not self._cut
+
+    async def look_ahead(self, stages: Iterable[Document]) -> None:
+        """Read the candidate pages of the stages that come next in one step, where they have few."""
+        await self.reader.look_ahead([stage["id"] for stage in stages if stage])
 
     async def scan_stages(self, after: tuple[Any, ...] | None, size: int) -> AsyncIterator[Found]:
         """All stages that the store finds, in order; in batches that grow while they are being used up."""
@@ -170,11 +194,15 @@ class Search:
                 after=after,
                 limit=size,
             )
-            batch = await self.scan(scan)
+            batch = await self.scan_until_deadline(scan)
             for start in range(0, len(batch), _AT_ONCE):
                 some = batch[start : start + _AT_ONCE]
-                for position, satisfied in enumerate(await self.satisfied(some), start):
-                    yield Found(batch[position], satisfied, last=len(batch) < size and position == len(batch) - 1)
+                hold = await self.satisfied(some)
+                for place, satisfied in enumerate(hold):
+                    if place % LOOK_AHEAD == 0 and question.returns != "candidates":
+                        next_ones = range(place, min(place + LOOK_AHEAD, len(some)))
+                        await self.look_ahead(some[one].document for one in next_ones if hold[one])
+                    yield Found(some[place], satisfied, last=self.is_last(batch, start + place, size))
             if len(batch) < size:
                 return
             after, size = batch[-1].sort_values, size * 2

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from xray.exceptions import StoreError
 from xray_server.documents import Document
 from xray_server.pages import CandidatePage
-from xray_server.query.ast import Scan
+from xray_server.query.ast import Reference, Scan
 
 
 @dataclass(slots=True)
@@ -62,6 +63,22 @@ class Row:
     sort_values: tuple[Any, ...]
 
 
+class ScanCut(StoreError):  # noqa: N818 - says what happened better than with "Error"
+    """A scan did not come to its end before its deadline.
+
+    Args:
+        rows: What was found until then: in order, and nothing that comes before the last of them is missing.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__(
+            "The question took too long.",
+            code="too_slow",
+            hint="Ask about less: a pipeline, a stage's name or type, a span of time. 'explain' says what is slow.",
+        )
+        self.rows = rows
+
+
 @dataclass(frozen=True, slots=True)
 class ScanPlan:
     """How a store would find the documents of a scan.
@@ -73,6 +90,21 @@ class ScanPlan:
 
     indexed: bool
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Some values of the stages that a scan is about.
+
+    Args:
+        columns: For each field or metric that was asked for, the values: one for each stage, None where it has none.
+        stages: How many stages there are.
+        last: What the next call's ``scan.after`` has to be to go on: plain JSON values; None where there is no stage.
+    """
+
+    columns: Sequence[Sequence[Any]]
+    stages: int
+    last: tuple[Any, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +355,7 @@ class Store(ABC):
             scan: The collection, conditions, order and limit.
 
         Raises:
+            ScanCut: ``scan.deadline`` came first. A store that cannot stop in between does not look at it.
             StoreError: The data could not be read.
         """
 
@@ -338,6 +371,28 @@ class Store(ABC):
         """
         return None
 
+    # --- values without their documents ---------------------------------------------------------------------------
+
+    async def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
+        """Some values of exactly those stages that the conditions hold for, without reading the rest of them.
+
+        It is for figures over many stages. Unlike :meth:`scan` it must not return a stage for which a condition does
+        not hold: nobody looks at it again. The stages that started last come first, those without a start at the end.
+
+        Args:
+            project: The project.
+            scan: A scan of stages, whose ``sort`` does not matter; fewer stages than its limit mean that there are no
+                more. Its ``after`` is None, or :attr:`Values.last` of an answer to the same scan.
+            references: Fields, and metrics; of a metric only numbers count.
+
+        Returns:
+            None where the store cannot decide the conditions by itself, or would have to read the documents.
+
+        Raises:
+            StoreError: The data could not be read.
+        """
+        return None
+
     @abstractmethod
     def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
         """The candidate pages of a stage in order, from the page that holds ``from_seq`` on.
@@ -347,6 +402,34 @@ class Store(ABC):
             stage_id: The stage's id; an unknown one has no pages.
             from_seq: Pages wholly before this place are left out.
         """
+
+    async def pages_of_many(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, Sequence[CandidatePage]]:
+        """The candidate pages of several stages in one step, of those that have few.
+
+        Args:
+            project: The project.
+            stage_ids: The ids of the stages; unknown ones have no pages.
+
+        Returns:
+            Stage id → all of its pages in order, perhaps none. A stage that is not in it has more pages than are worth
+            reading beforehand: they are asked for with ``pages``. A store may leave out any stage.
+
+        Raises:
+            StoreError: The data could not be read.
+        """
+        return {}
+
+    async def candidate_counts(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, int]:
+        """How many candidates stages have, without reading them; a store may leave out any stage.
+
+        Args:
+            project: The project.
+            stage_ids: The ids of the stages.
+
+        Raises:
+            StoreError: The data could not be read.
+        """
+        return {}
 
     @abstractmethod
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:

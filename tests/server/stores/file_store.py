@@ -27,6 +27,7 @@ from xray_server.rollups import HOUR_MS, changed_buckets, order
 from xray_server.stores.base import (
     Bucket,
     Finding,
+    NamedDocument,
     PipelineSummary,
     Removed,
     Rollup,
@@ -51,6 +52,7 @@ class Project:
         self.dirty: dict[Bucket, int] = {}
         self.kept: dict[Bucket, Rollup] = {}
         self.marks = 0
+        self.named: dict[tuple[str, str], NamedDocument] = {}
 
 
 class FileStore(Store):
@@ -218,6 +220,27 @@ class FileStore(Store):
         return [kept[bucket] for bucket in _within(kept, label, name, since, until)]
 
     # --- keeping house ------------------------------------------------------------------------------------------
+
+    async def keep_named(self, project: str, kind: str, name: str, document: Document) -> NamedDocument:
+        known, now = self._all().setdefault(project, Project()), now_ms()
+        there = known.named.get((kind, name))
+        # As text: to Python the order of keys is no difference.
+        if there is None or repr(there.document) != repr(document):
+            created = now if there is None else there.created_at
+            there = known.named[kind, name] = NamedDocument(kind, name, copy.deepcopy(document), created, now)
+            self._save()
+        return copy.deepcopy(there)
+
+    async def named(self, project: str, kind: str, name: str) -> NamedDocument | None:
+        return copy.deepcopy(self._of(project).named.get((kind, name)))
+
+    async def all_named(self, project: str, kind: str) -> Sequence[NamedDocument]:
+        return [copy.deepcopy(each) for key, each in sorted(self._of(project).named.items()) if key[0] == kind]
+
+    async def remove_named(self, project: str, kind: str, name: str) -> bool:
+        found = self._of(project).named.pop((kind, name), None)
+        self._save()
+        return found is not None
 
     async def projects(self) -> Sequence[str]:
         return sorted(name for name, known in self._all().items() if known.runs or known.stages or known.pages)

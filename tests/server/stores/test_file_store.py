@@ -24,6 +24,8 @@ assert xray.flush(timeout_s=20)
 
 
 class TestFileStore(StoreContract):
+    is_shared = False
+
     async def make_store(self, place: Path) -> Store:
         plugins = Plugins(entry_points=False)
         plugins.register(file_store, "file-store")

@@ -17,15 +17,15 @@ from xray.ids import new_id
 from xray_server.conformance.rollups import NOON, a_bucket
 from xray_server.conformance.upkeep import old_batch
 from xray_server.pages import PAGE_SIZE
-from xray_server.query.ast import And, Compare, Field, Metric, Scan, SortKey
+from xray_server.query.ast import Compare, Metric, Scan
 from xray_server.query.ast import Test as Condition
 from xray_server.rollups import HOUR_MS, refresh
 from xray_server.stores.base import Bucket, Store, WriteBatch, Written
-from xray_server.stores.sqlite import SqliteStore, scans
+from xray_server.stores.sqlite import SqliteStore
 from xray_server.stores.sqlite.rows import RUNS, STAGES
 from xray_server.stores.sqlite.schema import MIGRATIONS, migrate
 from xray_server.testing import StoreContract
-from xray_server.testing_data import BY_ID, PROJECT, documents, ids, sample_batch, sample_runs
+from xray_server.testing_data import PROJECT, documents, ids, sample_batch, sample_runs
 
 WRITES_UNTIL_KILLED = """
 import asyncio, sys
@@ -156,29 +156,6 @@ def test_a_failed_batch_leaves_nothing(tmp_path):
     with_store(tmp_path / "xray.sqlite3", use)
 
 
-@pytest.mark.parametrize(
-    "sort", [(SortKey(Metric("fail_ratio"), descending=True), BY_ID), (BY_ID,)], ids=["metric", "id"]
-)
-def test_metrics_are_found_through_their_index(tmp_path, sort):
-    """The question for a high fail ratio reads the index over (metric, value), sorted by it or not."""
-    high = Condition(Metric("fail_ratio"), Compare("gt", 0.9))
-    filtering = Condition(Field(("type",)), Compare("eq", "filtering"))
-    statement = next(scans.statements(PROJECT, Scan("stages", stage=And((filtering, high)), sort=sort)))
-    plan = query_plan(tmp_path, statement)
-    assert "USING PRIMARY KEY (metric=? AND value>?" in plan
-    assert "SCAN" not in plan
-
-
-def test_the_latest_runs_of_a_pipeline_are_read_in_order(tmp_path):
-    """The list of a pipeline's runs, newest first, is read off an index without sorting."""
-    sort = (SortKey(Field(("started_at",)), descending=True), SortKey(Field(("id",)), descending=True))
-    label = Condition(Field(("label",)), Compare("eq", "a"))
-    scan = Scan("runs", pipeline=label, sort=sort, after=(5, "x"))
-    plan = query_plan(tmp_path, next(scans.statements(PROJECT, scan)))
-    assert "USING INDEX runs_by_label (project=? AND label=? AND started_at>? AND started_at<?)" in plan
-    assert "TEMP B-TREE" not in plan
-
-
 def test_a_file_of_the_first_form_gets_its_rollups(tmp_path):
     """What was written before there were rollups is marked for them, and nothing of it is lost."""
     file = tmp_path / "xray.sqlite3"
@@ -268,11 +245,3 @@ def set_version(file, version):
     connection = sqlite3.connect(file, isolation_level=None)
     connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
-
-
-def query_plan(folder, statement):
-    connection = sqlite3.connect(folder / "xray.sqlite3", isolation_level=None)
-    migrate(connection)
-    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.text}", statement.params).fetchall()
-    connection.close()
-    return "\n".join(row[-1] for row in rows)

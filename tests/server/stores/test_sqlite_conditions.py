@@ -13,7 +13,7 @@ from xray_server.pages import paginate
 from xray_server.query import ast
 from xray_server.query.evaluate import matches
 from xray_server.stores.base import WriteBatch
-from xray_server.stores.sqlite import SqliteStore
+from xray_server.stores.sqlite import SqliteStore, paths
 from xray_server.testing_data import PROJECT, ids, sample_runs, sample_stages
 
 TEXTS = st.sampled_from(["filtering", "stage 3", "pipeline 1", "ads", "a", "t1", "", 'a"b', "\ud800", "\U0001f600"])
@@ -91,10 +91,11 @@ def sample_of_stages():
     return stages
 
 
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    """A function that scans a store with the sample."""
-    with asyncio.Runner() as runner:
+@pytest.fixture(scope="module", params=["few", "many"])
+def scan(request, tmp_path_factory):
+    """A function that scans a store with the sample; as if few stages fitted each metric, or many."""
+    with asyncio.Runner() as runner, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(paths, "most_listed", lambda stages: 10**9 if request.param == "few" else 0)
         store = SqliteStore(tmp_path_factory.mktemp("store") / "xray.sqlite3")
         runner.run(store.open())
         runner.run(store.write(PROJECT, WriteBatch(runs=sample_runs(), stages=sample_of_stages())))
@@ -103,6 +104,7 @@ def scan(tmp_path_factory):
 
 
 STAGES = sample_of_stages()
+HIGH = ast.Test(ast.Metric("fail_ratio"), ast.Compare("gte", 0.4))
 
 
 @settings(max_examples=400, deadline=None)
@@ -124,6 +126,8 @@ def test_nothing_that_matches_is_left_out(scan, condition):
     assert expected <= set(scan(ast.Scan("stages", stage=condition)))
     of_runs = {STAGES[stage_id]["run_id"] for stage_id in expected}
     assert of_runs <= set(scan(ast.Scan("runs", stage=condition)))
+    some = {stage["run_id"] for stage in STAGES.values() if matches(HIGH, stage)}
+    assert of_runs & some <= set(scan(ast.Scan("runs", stage=HIGH, stages=(HIGH, condition))))
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,15 +8,20 @@ from collections.abc import Iterator
 
 from xray_server.stores.base import Finding
 from xray_server.stores.questions import offered_questions
-from xray_server.stores.sqlite import scans
+from xray_server.stores.sqlite.reader import Reader
 from xray_server.stores.sqlite.schema import migrate
 
 _PROJECT = "default"
 
 
-def check(connection: sqlite3.Connection) -> list[Finding]:
-    """What ``Store.check`` returns."""
-    return [*_indexes(connection), *_questions(connection), _shrinking(connection)]
+def check(connection: sqlite3.Connection, reader: Reader) -> list[Finding]:
+    """What ``Store.check`` returns.
+
+    Args:
+        connection: To the file.
+        reader: On the same connection.
+    """
+    return [*_indexes(connection), *_questions(reader), _shrinking(connection)]
 
 
 def _indexes(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -48,23 +53,11 @@ def _statements(connection: sqlite3.Connection) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", statement) for name, statement in sorted(found)}
 
 
-def _questions(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _questions(reader: Reader) -> Iterator[Finding]:
     for words, scan in offered_questions():
-        plans = []
-        try:
-            for statement in scans.statements(_PROJECT, scan):
-                plan = connection.execute(f"EXPLAIN QUERY PLAN {statement.text} LIMIT 1", statement.params).fetchall()
-                plans.append([row[-1] for row in plan])
-        except sqlite3.OperationalError as error:
-            yield Finding(f"question: {words}", ok=False, detail=f"SQLite cannot answer it: {error}.")
-            continue
-        slow = [step for plan in plans for step in plan if re.match(r"SCAN [rs]\b", step)]
-        yield Finding(
-            f"question: {words}",
-            ok=not slow,
-            detail=" / ".join("; ".join(plan) for plan in plans),
-            hint="Every row is read for an answer. See which index is missing." if slow else None,
-        )
+        plan = reader.explain(_PROJECT, scan)
+        hint = None if plan.indexed else "Many rows are read for an answer. See which index is missing."
+        yield Finding(f"question: {words}", ok=plan.indexed, detail=plan.detail, hint=hint)
 
 
 def _shrinking(connection: sqlite3.Connection) -> Finding:

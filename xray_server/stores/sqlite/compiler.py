@@ -7,15 +7,14 @@ little. For the schema's scalar fields, for tags and for metrics it is exact. Th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from xray_server.documents import CANDIDATE_FIELDS, PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Kind
 from xray_server.query.ast import And, Compare, Condition, Exists, Field, In, Metric, Not, Or, Reference, Test
-from xray_server.stores.sqlite import zones
-from xray_server.stores.sqlite.rows import METRIC_NULL, METRIC_OTHER, RUNS, STAGES, mark
+from xray_server.stores.sqlite import metrics, zones
+from xray_server.stores.sqlite.rows import RUNS, STAGES, mark
 from xray_server.stores.sqlite.sql import (
     FALSE,
     TRUE,
@@ -28,11 +27,16 @@ from xray_server.stores.sqlite.sql import (
     either,
     exact,
 )
-from xray_server.stores.sqlite.values import WORD, Storage, id_expression, id_value, word_expression
-
-_SYMBOLS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-_TEXT: tuple[Kind, ...] = ("id", "string", "strings")
-_NUMBERS: tuple[Kind, ...] = ("time", "number", "count")
+from xray_server.stores.sqlite.values import (
+    SYMBOLS,
+    WORD,
+    Storage,
+    fits,
+    id_expression,
+    id_value,
+    is_plain,
+    word_expression,
+)
 
 Compile = Callable[[Test], Bounds]
 
@@ -75,12 +79,18 @@ def run_condition(condition: Condition) -> Bounds:
     return combine(condition, lambda test: _field_test(test, "r", RUN_FIELDS))
 
 
-def stage_condition(project: str, condition: Condition) -> Bounds:
-    """A condition on a stage, over the columns of ``s`` and the metrics."""
+def stage_condition(condition: Condition, *, odd: bool = True) -> Bounds:
+    """A condition on a stage, over the columns of ``s``; metrics are read off the stage's row (``probe.py``).
+
+    Args:
+        condition: The condition.
+        odd: Whether some stage may have something under a metric that is neither a number nor a table of numbers.
+    """
 
     def compile_test(test: Test) -> Bounds:
         if isinstance(test.reference, Metric):
-            return _metric_test(project, test.reference, test)
+            found = metrics.metric_test(test.reference, test)
+            return found if odd or found == UNKNOWN else exact(found.under)
         return _field_test(test, "s", STAGE_FIELDS)
 
     return combine(condition, compile_test)
@@ -112,6 +122,13 @@ def references(condition: Condition) -> set[Reference]:
             return references(inner)
         case Test(reference):
             return {reference}
+
+
+def cheap_first(condition: Condition) -> Condition:
+    """The same conjunction; what is read off columns comes before what has to be unpacked."""
+    conditions = list(condition.conditions) if isinstance(condition, And) else [condition]
+    conditions.sort(key=lambda part: any(isinstance(found, Metric) for found in references(part)))
+    return And(tuple(conditions))
 
 
 def only_copied(condition: Condition) -> bool:
@@ -165,7 +182,7 @@ def _in(column: Column, values: tuple[Any, ...]) -> Bounds:
     parts = []
     listed = []
     for value in values:
-        if value is None or not _is_plain(value) or not _fits(column.kind, value):
+        if value is None or not is_plain(value) or not fits(column.kind, value):
             parts.append(_compare(column, "eq", value))
         else:
             listed.append(id_value(value) if column.storage == "id" else value)
@@ -173,45 +190,31 @@ def _in(column: Column, values: tuple[Any, ...]) -> Bounds:
         marks = ", ".join("?" * len(listed))
         if column.storage == "word":
             marks = f"SELECT word FROM words WHERE text IN ({marks})"
-        parts.append(exact(Sql(f"({column.name} IS NOT NULL AND {column.name} IN ({marks}))", tuple(listed))))
+        parts.append(exact(Sql(f"(+{column.name} IS NOT NULL AND {column.name} IN ({marks}))", tuple(listed))))
     return either(parts)
 
 
 def _compare(column: Column, op: str, value: Any) -> Bounds:
+    # Without the plus SQLite would take "is not null" for a range of an index, rather than the comparison behind it.
     name = column.name
     if value is None:
         # A null equals a null, and an absent field counts as null.
         return exact(Sql(f"({name} IS NULL)") if op in ("eq", "gte", "lte") else FALSE)
-    if not _fits(column.kind, value):
+    if not fits(column.kind, value):
         # Values of different types are never equal, and only values of one type are ordered.
         return exact(FALSE)
-    if not _is_plain(value):
+    if not is_plain(value):
         return UNKNOWN
     if column.storage == "word":
         if op == "eq":
-            return exact(Sql(f"({name} IS NOT NULL AND {name} = {WORD})", (value,)))
-        words = f"SELECT word FROM words WHERE text {_SYMBOLS[op]} ?"
-        return exact(Sql(f"({name} IS NOT NULL AND {name} IN ({words}))", (value,)))
+            return exact(Sql(f"(+{name} IS NOT NULL AND {name} = {WORD})", (value,)))
+        words = f"SELECT word FROM words WHERE text {SYMBOLS[op]} ?"
+        return exact(Sql(f"(+{name} IS NOT NULL AND {name} IN ({words}))", (value,)))
     if column.storage == "id":
         if op == "eq":
-            return exact(Sql(f"({name} IS NOT NULL AND {name} = ?)", (id_value(value),)))
-        return exact(Sql(f"({name} IS NOT NULL AND {id_expression(name)} {_SYMBOLS[op]} ?)", (value,)))
-    return exact(Sql(f"({name} IS NOT NULL AND {name} {_SYMBOLS[op]} ?)", (value,)))
-
-
-def _fits(kind: Kind, value: Any) -> bool:
-    if kind in _TEXT:
-        return isinstance(value, str)
-    return kind in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether SQLite takes a string or a number as it is; for others the evaluator decides."""
-    if isinstance(value, str):
-        return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int) and -(2**63) <= value < 2**63
+            return exact(Sql(f"(+{name} IS NOT NULL AND {name} = ?)", (id_value(value),)))
+        return exact(Sql(f"(+{name} IS NOT NULL AND {id_expression(name)} {SYMBOLS[op]} ?)", (value,)))
+    return exact(Sql(f"(+{name} IS NOT NULL AND {name} {SYMBOLS[op]} ?)", (value,)))
 
 
 _TAG = Column("tag.value", "string", "plain")
@@ -253,7 +256,7 @@ def _metadata(name: str, key: str, test: Test) -> Bounds:
         case _:
             return UNKNOWN
     # SQLite's JSON paths have no way to write these in a key.
-    if not all(_is_plain(text) for text in (key, *texts)) or '"' in key or "\\" in key:
+    if not all(is_plain(text) for text in (key, *texts)) or '"' in key or "\\" in key:
         return UNKNOWN
     path = f'$."{key}"'
     marks = ", ".join("?" * len(texts))
@@ -261,63 +264,6 @@ def _metadata(name: str, key: str, test: Test) -> Bounds:
         f"COALESCE(json_type({name}, ?) = 'array' OR json_extract({name}, ?) IN ({marks}), 0)", (path, path, *texts)
     )
     return Bounds(FALSE, found)
-
-
-# --- metrics ----------------------------------------------------------------------------------------------------
-
-
-def metric_row_name(metric: Metric) -> str:
-    """The name of the metric's numbers in ``stage_metrics``."""
-    return metric.name if metric.key is None else f"{metric.name}.{metric.key}"
-
-
-def metric_id(project: str, name: str) -> Sql:
-    """The metric's number; NULL, which nothing equals, where no stage ever had it."""
-    return Sql(f"(SELECT metric FROM metric_names WHERE project = {WORD} AND name = ?)", (project, name))
-
-
-def _metric_test(project: str, metric: Metric, test: Test) -> Bounds:
-    row = metric_id(project, metric_row_name(metric))
-    whole = metric_id(project, metric.name)
-
-    def stages(*conditions: Sql) -> Sql:
-        """The stages with such rows, found through the index over (metric, value)."""
-        selects = " UNION ALL ".join(f"SELECT m.stage FROM stage_metrics AS m WHERE {c.text}" for c in conditions)
-        return Sql(f"s.row IN ({selects})", tuple(p for c in conditions for p in c.params))
-
-    def of(metric_number: Sql, condition: str, *params: Any) -> Sql:
-        return Sql(f"m.metric = {metric_number.text} AND {condition}", (*metric_number.params, *params))
-
-    def probe(metric_number: Sql, condition: str = "1") -> Sql:
-        return stages(of(metric_number, condition))
-
-    other = of(whole, "m.value = ?", METRIC_OTHER)
-
-    def with_other(under: Sql) -> Bounds:
-        return Bounds(stages(under), stages(under, other))
-
-    match test.operator:
-        case Exists(wanted):
-            found = Bounds(probe(row), probe(row))
-            if metric.key is not None:
-                found = Bounds(found.under, any_of([found.over, stages(other)]))
-            return found if wanted else ~found
-        case Compare(op, None):
-            if op not in ("eq", "gte", "lte"):
-                return exact(FALSE)
-            present = stages(of(row, "m.value <> ?", METRIC_NULL))
-            surely = all_of([Sql(f"NOT {present.text}", present.params)])
-            odd = stages(other)
-            not_odd = Sql(f"NOT {odd.text}", odd.params)
-            return Bounds(all_of([surely, not_odd]), any_of([surely, odd]))
-        case Compare(op, value) if _fits("number", value) and _is_plain(value):
-            # Only numbers: what stands for other values is text, which is greater than every number.
-            return with_other(of(row, f"m.value {_SYMBOLS[op]} ? AND m.value < ''", value))
-        case In(values) if None not in values and all(_fits("number", v) and _is_plain(v) for v in values):
-            return with_other(of(row, f"m.value IN ({', '.join('?' * len(values))})", *values))
-        case In(values):
-            return either(_metric_test(project, metric, Test(metric, Compare("eq", value))) for value in values)
-    return UNKNOWN
 
 
 # --- candidates -------------------------------------------------------------------------------------------------
@@ -339,7 +285,7 @@ def page_condition(candidate: Condition) -> Sql:
             isinstance(value, str) for value in values
         ):
             return any_of(_mentions(name, value) for value in values)
-        case Test(Field(("score",)), Compare(op, value)) if _fits("number", value) and _is_plain(value):
+        case Test(Field(("score",)), Compare(op, value)) if fits("number", value) and is_plain(value):
             return _reaches(op, value)
         case Test(Field((first, *below))) if below or first not in CANDIDATE_FIELDS:
             return zones.condition(candidate)
@@ -347,7 +293,7 @@ def page_condition(candidate: Condition) -> Sql:
 
 
 def _mentions(name: str, text: str) -> Sql:
-    return Sql("(instr(p.marks, ?) > 0)", (mark(name, text),)) if _is_plain(text) else TRUE
+    return Sql("(instr(p.marks, ?) > 0)", (mark(name, text),)) if is_plain(text) else TRUE
 
 
 def _reaches(op: str, value: float) -> Sql:

@@ -6,14 +6,16 @@ Each of the two groups is a statement of its own, because an index serves each o
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xray.exceptions import StoreError
-from xray_server.query.ast import EVERYTHING, And, Compare, Condition, In, Metric, Scan, SortKey, Test
+from xray_server.query.ast import EVERYTHING, And, Compare, Condition, Metric, Reference, Scan, SortKey, Test
 from xray_server.stores.encoding import is_number
-from xray_server.stores.sqlite import compiler
+from xray_server.stores.sqlite import compiler, metrics
+from xray_server.stores.sqlite.paths import Path, few_stages, parts, path_to_few_stages, path_to_runs, path_to_stages
 from xray_server.stores.sqlite.rows import PAGE_BITS, RUNS, STAGES, Table
 from xray_server.stores.sqlite.sql import FALSE, TRUE, Sql, all_of, any_of
 from xray_server.stores.sqlite.values import WORD, id_text, id_value
@@ -24,19 +26,31 @@ def table_of(scan: Scan) -> Table:
     return STAGES if scan.of == "stages" else RUNS
 
 
-def statements(project: str, scan: Scan) -> Iterator[Sql]:
-    """The statements whose rows, one after the other, answer the scan; each without its ``LIMIT``."""
-    keys = [_key(project, scan, position) for position in range(len(scan.sort))]
-    if not keys:
-        raise StoreError("A scan needs at least one sort key.")
-    groups: Sequence[bool] = (False, True)  # whether there is a value of the first key
-    if keys[0].descending:
-        groups = (True, False)
-    for has_value in groups:
-        if has_value or keys[0].nullable:
-            where = _after(keys, scan.after, has_value)
-            if where != FALSE:
-                yield _statement(project, scan, keys, has_value, where)
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement of a scan.
+
+    Args:
+        sql: The statement; its last value, which is not among these, is how many rows there are to be.
+        path: The way by which it gets to the rows.
+    """
+
+    sql: Sql
+    path: Path
+
+
+def statements(
+    connection: sqlite3.Connection, project: str, scan: Scan, *, listed: bool = False
+) -> Iterator[Statement]:
+    """The statements whose rows, one after the other, answer the scan.
+
+    Args:
+        connection: To choose the way with.
+        project: The project.
+        scan: The scan.
+        listed: Take the stages that the index over metrics gives, however many there are.
+    """
+    return _Statements(connection, project, scan, listed=listed).each()
 
 
 def sort_values(found: Sequence[Any]) -> tuple[Any, ...]:
@@ -46,26 +60,176 @@ def sort_values(found: Sequence[Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    expression: str
+    sql: Sql
     descending: bool
     nullable: bool
-    metric: Sql | None = None
-    """The number of the metric that the key is."""
+    reference: Reference
     is_id: bool = False
 
+    @property
+    def direction(self) -> str:
+        return "DESC" if self.descending else "ASC"
 
-def _key(project: str, scan: Scan, position: int) -> _Key:
-    sort: SortKey = scan.sort[position]
-    alias = "s" if scan.of == "stages" else "r"
-    if isinstance(sort.reference, Metric):
-        if scan.of != "stages":
-            raise StoreError(f"Runs have no metric '{sort.reference}' to sort by.", code="bad_sort")
-        metric = compiler.metric_id(project, compiler.metric_row_name(sort.reference))
-        return _Key(f"k{position}.value", sort.descending, True, metric)
-    found = compiler.column(sort.reference, alias)
-    if found is None:
-        raise StoreError(f"The store cannot sort by '{sort.reference}'.", code="bad_sort")
-    return _Key(found.ordered, sort.descending, sort.reference.path != ("id",), is_id=found.storage == "id")
+
+class _Statements:
+    """Makes the statements of one scan; the arguments are those of :func:`statements`."""
+
+    def __init__(self, connection: sqlite3.Connection, project: str, scan: Scan, *, listed: bool) -> None:
+        if not scan.sort:
+            raise StoreError("A scan needs at least one sort key.")
+        self._connection = connection
+        self._project = project
+        self._scan = scan
+        self._listed = listed
+        self._alias = "s" if scan.of == "stages" else "r"
+        first = scan.sort[0].reference
+        # The rows of the index over metrics come in the order of a metric, unless something else leads to few stages.
+        self._few: Path | None = None
+        if isinstance(first, Metric) and scan.of == "stages":
+            self._few = path_to_few_stages(connection, project, scan, besides=first)
+        self._metric = first if isinstance(first, Metric) and self._few is None else None
+        self._keys = [self._key(position) for position in range(len(scan.sort))]
+
+    def each(self) -> Iterator[Statement]:
+        first = self._keys[0]
+        groups: Sequence[bool] = (False, True)  # whether there is a value of the first key
+        if first.descending:
+            groups = (True, False)
+        for has_value in groups:
+            if has_value or first.nullable:
+                after = _after(self._keys, self._scan.after, has_value)
+                if after != FALSE:
+                    yield self._of_runs(has_value, after) if self._alias == "r" else self._of_stages(has_value, after)
+
+    def _key(self, position: int) -> _Key:
+        sort: SortKey = self._scan.sort[position]
+        if isinstance(sort.reference, Metric):
+            if self._alias == "r":
+                raise StoreError(f"Runs have no metric '{sort.reference}' to sort by.", code="bad_sort")
+            by_index = self._metric is not None and position == 0
+            number = Sql("k0.value") if by_index else metrics.metric_number(sort.reference)
+            return _Key(number, sort.descending, nullable=True, reference=sort.reference)
+        found = compiler.column(sort.reference, self._alias)
+        if found is None:
+            raise StoreError(f"The store cannot sort by '{sort.reference}'.", code="bad_sort")
+        nullable = sort.reference.path != ("id",)
+        return _Key(Sql(found.ordered), sort.descending, nullable, sort.reference, is_id=found.storage == "id")
+
+    def _of_group(self, has_value: bool) -> Iterator[Sql]:
+        """What the rows of a group have in common."""
+        yield Sql(f"{self._alias}.project = {WORD}", (self._project,))
+        first = self._keys[0]
+        if first.nullable and self._metric is None:
+            yield Sql(f"{first.sql.text} IS {'NOT ' if has_value else ''}NULL", first.sql.params)
+
+    # --- runs ---------------------------------------------------------------------------------------------------
+
+    def _of_runs(self, has_value: bool, after: Sql) -> Statement:
+        scan = self._scan
+        path = path_to_runs(self._connection, self._project, scan, self._keys[0].reference)
+        every = path.else_listed if self._listed else None
+        if every is not None:
+            path = Path("runs_by_id", path.by)
+        where = [*self._of_group(has_value), compiler.run_condition(scan.pipeline).over]
+        where += self._some_stage(scan.stage, _page_exists(scan.candidate), every)
+        for stage in scan.stages:
+            where += self._some_stage(stage, [])
+        return self._select(path, f"runs AS r {path.hint}", [*where, after], self._keys)
+
+    def _some_stage(self, stage: Condition, pages: Sequence[Sql], every: Sql | None = None) -> list[Sql]:
+        """That some stage of the run satisfies a condition.
+
+        Args:
+            stage: The condition.
+            pages: What there must be of the stage's pages.
+            every: A query for the rows of all stages that may fit, where it is to be taken.
+        """
+        if stage == EVERYTHING and not pages:
+            return []
+        if every is None:
+            few = few_stages(self._connection, self._project, stage)
+            every = None if few is None else few[1]
+        condition = [compiler.stage_condition(compiler.cheap_first(stage)).over, *pages]
+        if every is not None:
+            rows = Sql(f"s.row IN ({every.text})", every.params)
+            fits = all_of([rows, Sql(f"s.project = {WORD}", (self._project,)), *condition])
+            return [Sql(f"(r.id IN (SELECT s.run_id FROM stages AS s NOT INDEXED WHERE {fits.text}))", fits.params)]
+        fits = all_of([Sql("s.project = r.project AND s.run_id = r.id"), *condition])
+        return [Sql(f"EXISTS (SELECT 1 FROM stages AS s INDEXED BY stages_by_run WHERE {fits.text})", fits.params)]
+
+    # --- stages -------------------------------------------------------------------------------------------------
+
+    def _of_stages(self, has_value: bool, after: Sql) -> Statement:
+        scan, stage, keys = self._scan, self._scan.stage, self._keys
+        where = list(self._of_group(has_value))
+        source = "stages AS s"
+        if self._metric is not None and has_value:
+            # The rows come straight from the tree by (metric, value), from the bound on.
+            path = Path(None, f"the metric {metrics.metric_row_name(self._metric)}", ordered=True)
+            number = metrics.metric_id(self._project, metrics.metric_row_name(self._metric))
+            where.append(Sql(f"k0.metric = {number.text} AND k0.value < ''", number.params))
+            stage, bounds = _split_bounds(stage, self._metric, "k0.value")
+            where += bounds
+            source = f"stage_metrics AS k0 CROSS JOIN stages AS s {path.hint} ON s.row = k0.stage"
+        else:
+            if self._metric is not None:
+                keys = keys[1:]
+                number = metrics.metric_number(self._metric)
+                where.append(Sql(f"{number.text} IS NULL", number.params))
+            path, stage = self._path(keys[0].reference)
+            if path.listed is not None:
+                where.append(Sql(f"s.row IN ({path.listed.text})", path.listed.params))
+            source = f"stages AS s {path.hint}"
+        where.append(Sql("+s.run_id IS NOT NULL"))  # else nothing but candidates came of it so far
+        if compiler.only_copied(scan.pipeline):
+            where.append(compiler.stage_run_condition(scan.pipeline).over)
+        else:
+            source += " CROSS JOIN runs AS r ON r.project = s.project AND r.id = s.run_id"
+            where.append(compiler.run_condition(scan.pipeline).over)
+        where.append(compiler.stage_condition(compiler.cheap_first(stage)).over)
+        where += _page_exists(scan.candidate)
+        return self._select(path, source, [*where, after], keys)
+
+    def _path(self, order: Reference) -> tuple[Path, Condition]:
+        """The way to stages where no index gives their order, and what of their condition is left to be looked at."""
+        stage = self._scan.stage
+        if self._few is not None:
+            return self._few, stage
+        if self._metric is not None:
+            rest, bounds = _split_bounds(stage, self._metric, "")
+            if bounds:
+                # Without a number, and yet perhaps within the bounds: it may hold anything.
+                odd = metrics.odd_rows_of(self._project, self._metric)
+                return Path(None, f"the metric {metrics.metric_row_name(self._metric)}", listed=odd), rest
+        path = path_to_stages(self._connection, self._project, self._scan, order)
+        if self._listed and path.else_listed is not None:
+            path = Path(None, path.by, listed=path.else_listed)
+        return path, stage
+
+    # --- both ---------------------------------------------------------------------------------------------------
+
+    def _select(self, path: Path, source: str, where: Sequence[Sql], keys: Sequence[_Key]) -> Statement:
+        table, alias = table_of(self._scan), self._alias
+        none = [Sql("NULL")] * (len(self._keys) - len(keys))  # of the first key, where the rows have no value of it
+        values = [*none, *(key.sql for key in keys)]
+        condition = all_of(where)
+        named = ", ".join(f"{value.text} AS v{number}" for number, value in enumerate(values))
+        order = ", ".join(f"{key.sql.text} {key.direction}" for key in keys)
+        sorted_by = [key.sql for key in keys]
+        params = tuple(value for one in (*values, condition, *sorted_by) for value in one.params)
+        if path.ordered and path.index is not None:
+            # Nothing is sorted but what begins at one time: the rows come one by one.
+            text = f"SELECT {table.columns(alias)}, {named} FROM {source} WHERE {condition.text}"
+            return Statement(Sql(f"{text} ORDER BY {order} LIMIT ?", params), path)
+        # The columns are read of the rows of the answer alone, not of all that are sorted.
+        found = f"SELECT {alias}.row AS row, {named} FROM {source} WHERE {condition.text} ORDER BY {order} LIMIT ?"
+        names = ", ".join(f"f.v{number}" for number in range(len(values)))
+        again = ", ".join(f"f.v{number} {key.direction}" for number, key in enumerate(keys, len(none)))
+        text = (
+            f"SELECT {table.columns(alias)}, {names} FROM ({found}) AS f CROSS JOIN {table.name} AS {alias}"
+            f" ON {alias}.row = f.row ORDER BY {again}"
+        )
+        return Statement(Sql(text, params), path)
 
 
 def _after(keys: Sequence[_Key], after: Sequence[Any] | None, has_value: bool) -> Sql:
@@ -81,7 +245,7 @@ def _after(keys: Sequence[_Key], after: Sequence[Any] | None, has_value: bool) -
     first, value = keys[0], after[0]
     if has_value and value is not None:
         # The lone bound is implied by the rest; it is what the index can use.
-        bound = Sql(f"({first.expression} {'<=' if first.descending else '>='} ?)", (value,))
+        bound = Sql(f"({first.sql.text} {'<=' if first.descending else '>='} ?)", (*first.sql.params, value))
         return all_of([bound, _later(keys, after)])
     if not has_value and value is None:
         return _later(keys[1:], after[1:])
@@ -91,82 +255,19 @@ def _after(keys: Sequence[_Key], after: Sequence[Any] | None, has_value: bool) -
 def _later(keys: Sequence[_Key], after: Sequence[Any]) -> Sql:
     if not keys:
         return FALSE
-    name, value = keys[0].expression, after[0]
+    (name, params), value = (keys[0].sql.text, keys[0].sql.params), after[0]
     if keys[0].descending:
-        later = FALSE if value is None else Sql(f"({name} < ? OR {name} IS NULL)", (value,))
+        later = FALSE if value is None else Sql(f"({name} < ? OR {name} IS NULL)", (*params, value, *params))
     else:
-        later = Sql(f"({name} IS NOT NULL)") if value is None else Sql(f"({name} > ?)", (value,))
-    return any_of([later, all_of([Sql(f"({name} IS ?)", (value,)), _later(keys[1:], after[1:])])])
-
-
-def _statement(project: str, scan: Scan, keys: Sequence[_Key], has_value: bool, after: Sql) -> Sql:
-    first = keys[0]
-    alias = "s" if scan.of == "stages" else "r"
-    joins: list[Sql] = []
-    where = [Sql(f"{alias}.project = {WORD}", (project,))]
-    if first.nullable and first.metric is None:
-        where.append(Sql(f"{first.expression} IS {'NOT ' if has_value else ''}NULL"))
-    expressions = [key.expression for key in keys]
-    if scan.of == "stages":
-        where.append(Sql("s.run_id IS NOT NULL"))  # else nothing but candidates came of it so far
-        stage = scan.stage
-        for position, key in enumerate(keys):
-            if key.metric is None:
-                continue
-            numbers = Sql(f"metric = {key.metric.text} AND value < ''", key.metric.params)
-            if position > 0:
-                # A subquery with a limit is looked through once, and not once for each row.
-                joins.append(
-                    Sql(
-                        f"LEFT JOIN (SELECT stage, value FROM stage_metrics WHERE {numbers.text} LIMIT -1)"
-                        f" AS k{position} ON k{position}.stage = s.row",
-                        numbers.params,
-                    )
-                )
-            elif has_value:
-                # The rows come straight from the tree by (metric, value), from the bound on.
-                joins.append(
-                    Sql(
-                        f"JOIN stage_metrics AS k0 ON k0.stage = s.row AND k0.metric = {key.metric.text}"
-                        " AND k0.value < ''",
-                        key.metric.params,
-                    )
-                )
-                stage, bounds = _split_bounds(scan.stage, scan.sort[0].reference, key.expression)
-                where += bounds
-            else:
-                where.append(
-                    Sql(f"s.row NOT IN (SELECT stage FROM stage_metrics WHERE {numbers.text})", numbers.params)
-                )
-                expressions[0] = "NULL"
-        if compiler.only_copied(scan.pipeline):
-            where.append(compiler.stage_run_condition(scan.pipeline).over)
-        else:
-            joins.append(Sql("JOIN runs AS r ON r.project = s.project AND r.id = s.run_id"))
-            where.append(compiler.run_condition(scan.pipeline).over)
-        where.append(compiler.stage_condition(project, stage).over)
-        where += _page_exists(scan.candidate)
-    else:
-        where.append(compiler.run_condition(scan.pipeline).over)
-        where += _stage_exists(project, scan)
-    table = table_of(scan)
-    values = ", ".join(expressions)
-    order = ", ".join(
-        f"{name} {'DESC' if key.descending else 'ASC'}" for name, key in zip(expressions, keys, strict=True)
-    )
-    condition = all_of([*where, after])
-    text = f"SELECT {table.columns(alias)}, {values} FROM {table.name} AS {alias}"
-    for join in joins:
-        text += f" {join.text}"
-    params = tuple(value for join in joins for value in join.params) + condition.params
-    return Sql(f"{text} WHERE {condition.text} ORDER BY {order}", params)
+        later = Sql(f"({name} IS NOT NULL)", params) if value is None else Sql(f"({name} > ?)", (*params, value))
+    return any_of([later, all_of([Sql(f"({name} IS ?)", (*params, value)), _later(keys[1:], after[1:])])])
 
 
 def _split_bounds(stage: Condition, reference: object, expression: str) -> tuple[Condition, list[Sql]]:
     """Take the plain bounds on a metric out of a conjunction: the rest, and the bounds on the joined value."""
     rest: list[Condition] = []
     bounds: list[Sql] = []
-    for part in stage.conditions if isinstance(stage, And) else (stage,):
+    for part in parts(stage):
         match part:
             case Test(found, Compare(op, value)) if found == reference and is_number(value):
                 symbol = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}[op]
@@ -174,32 +275,6 @@ def _split_bounds(stage: Condition, reference: object, expression: str) -> tuple
             case _:
                 rest.append(part)
     return And(tuple(rest)), bounds
-
-
-def _stage_exists(project: str, scan: Scan) -> list[Sql]:
-    """That some stage of the run satisfies the condition on stages."""
-    pages = _page_exists(scan.candidate)
-    if scan.stage == EVERYTHING and not pages:
-        return []
-    stage = compiler.stage_condition(project, scan.stage).over
-    if _has_metric_bound(scan.stage):
-        condition = all_of([Sql(f"s.project = {WORD}", (project,)), stage, *pages])
-        return [Sql(f"(r.id IN (SELECT s.run_id FROM stages AS s WHERE {condition.text}))", condition.params)]
-    condition = all_of([Sql("s.project = r.project AND s.run_id = r.id"), stage, *pages])
-    return [
-        Sql(f"EXISTS (SELECT 1 FROM stages AS s INDEXED BY stages_by_run WHERE {condition.text})", condition.params)
-    ]
-
-
-def _has_metric_bound(stage: Condition) -> bool:
-    """Whether the index over metrics leads to the stages: then it pays to start from them, else from the runs."""
-    for part in stage.conditions if isinstance(stage, And) else (stage,):
-        match part:
-            case Test(Metric(), Compare(_, value)) if value is not None:
-                return True
-            case Test(Metric(), In(values)) if None not in values:
-                return True
-    return False
 
 
 def _page_exists(candidate: Condition | None) -> list[Sql]:

@@ -20,7 +20,7 @@ from xray.exceptions import StoreClosed, StoreError
 from xray.ids import now_ms
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, CandidatePage
-from xray_server.query.ast import Scan
+from xray_server.query.ast import Reference, Scan
 from xray_server.sightings.hunt import Hunt
 from xray_server.stores.base import (
     Bucket,
@@ -30,16 +30,19 @@ from xray_server.stores.base import (
     Removed,
     Rollup,
     Row,
+    ScanPlan,
     Sighting,
     Store,
     Usage,
+    Values,
     WriteBatch,
     Written,
 )
 from xray_server.stores.encoding import from_json
-from xray_server.stores.sqlite import checks, named, rows, scans, sightings, upkeep, zones
+from xray_server.stores.sqlite import checks, named, rows, sightings, upkeep, zones
 from xray_server.stores.sqlite import rollups as rollup_tables
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
+from xray_server.stores.sqlite.reader import Reader
 from xray_server.stores.sqlite.schema import migrate
 from xray_server.stores.sqlite.values import WORD, id_text, id_value, word_expression
 from xray_server.stores.sqlite.writer import Change, Job, Writer
@@ -50,6 +53,7 @@ READER_THREADS = 4
 MAX_WAITING_WRITES = 1024
 BUSY_TIMEOUT_S = 30
 PAGES_PER_READ = 16
+STAGES_PER_READ = 100
 PAGE_BYTES = 4096
 """Pages of candidates that are longer than this go on in pages of their own, which wastes less than larger pages do."""
 
@@ -206,7 +210,9 @@ class SqliteStore(Store):
         try:
             if connection is None:
                 connection = self._local.connection = self._connect()
-                self._local.decompressor = Decompressor(functools.partial(read_dictionary, connection))
+                decompressor = Decompressor(functools.partial(read_dictionary, connection))
+                self._local.reader = Reader(connection, decompressor)
+                self._local.decompressor = decompressor
                 self._connections.append(connection)
                 connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
@@ -221,7 +227,18 @@ class SqliteStore(Store):
         return await self._read(lambda connection: connection.execute(query, values).fetchall())
 
     async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
-        return await self._read(lambda connection: _scan(connection, self._local.decompressor, project, scan))
+        return await self._read(lambda _: self._reader().scan(project, scan))
+
+    async def explain(self, project: str, scan: Scan) -> ScanPlan:
+        return await self._read(lambda _: self._reader().explain(project, scan))
+
+    async def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
+        return await self._read(lambda _: self._reader().values(project, scan, references))
+
+    def _reader(self) -> Reader:
+        """The reader of this thread."""
+        reader: Reader = self._local.reader
+        return reader
 
     async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
         first = min(max(0, from_seq) // PAGE_SIZE, (1 << rows.PAGE_BITS) - 1)
@@ -251,6 +268,20 @@ class SqliteStore(Store):
         for row, of_page in zones.read(connection, pages).items():
             pages[row].zones = of_page
         return list(pages.values())
+
+    async def pages_of_many(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, Sequence[CandidatePage]]:
+        found: dict[str, list[CandidatePage]] = {}
+        for start in range(0, len(stage_ids), STAGES_PER_READ):
+            some = stage_ids[start : start + STAGES_PER_READ]
+            found |= await self._read(lambda _, some=some: self._reader().pages_of_many(project, some))  # type: ignore[misc]
+        return found
+
+    async def candidate_counts(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for start in range(0, len(stage_ids), STAGES_PER_READ):
+            some = stage_ids[start : start + STAGES_PER_READ]
+            found |= await self._read(lambda _, some=some: self._reader().candidate_counts(project, some))  # type: ignore[misc]
+        return found
 
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
         query = f"""
@@ -366,20 +397,7 @@ class SqliteStore(Store):
         await self._read(upkeep.shorten_log)
 
     async def check(self) -> Sequence[Finding]:
-        return await self._read(checks.check)
-
-
-def _scan(connection: sqlite3.Connection, decompressor: Decompressor, project: str, scan: Scan) -> list[Row]:
-    table = scans.table_of(scan)
-    width = len(table.stored)
-    found: list[Row] = []
-    for statement in scans.statements(project, scan):
-        limit = scan.limit - len(found)
-        if limit <= 0:
-            break
-        cursor = connection.execute(f"{statement.text} LIMIT ?", (*statement.params, limit))
-        found.extend(Row(table.decode(row[:width], decompressor), scans.sort_values(row[width:])) for row in cursor)
-    return found
+        return await self._read(lambda connection: checks.check(connection, self._reader()))
 
 
 def _words(connection: sqlite3.Connection, found: str) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from xray.exceptions import StoreError
 from xray.ids import is_id
+from xray_server.documents import Kind
 
 Storage = Literal["plain", "id", "own_id", "word", "json", "rest"]
 """How a field is kept.
@@ -45,6 +47,27 @@ def id_expression(column: str) -> str:
 def word_expression(column: str) -> str:
     """SQL for the text of a word."""
     return f"(SELECT text FROM words WHERE word = {column})"
+
+
+SYMBOLS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_TEXT: tuple[Kind, ...] = ("id", "string", "strings")
+_NUMBERS: tuple[Kind, ...] = ("time", "number", "count")
+
+
+def fits(kind: Kind, value: Any) -> bool:
+    """Whether a field of some kind may have such a value."""
+    if kind in _TEXT:
+        return isinstance(value, str)
+    return kind in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether SQLite takes a string or a number as it is; for others the evaluator decides."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
 WORD = "ifnull((SELECT word FROM words WHERE text = ?), -1)"
