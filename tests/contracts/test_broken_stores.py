@@ -145,6 +145,26 @@ class RemovesInADryRun(SqliteStore):
         return await super().remove_candidates(project, before=before, limit=1000 if dry_run else limit)
 
 
+class KeepsTheFirstOfAName(SqliteStore):
+    """What is saved under a name that there is already is dropped."""
+
+    async def keep_named(self, project: str, kind: str, name: str, document: Any) -> Any:
+        return await self.named(project, kind, name) or await super().keep_named(project, kind, name, document)
+
+
+class MixesKinds(SqliteStore):
+    """Names of all kinds are of one."""
+
+    async def keep_named(self, project: str, kind: str, name: str, document: Any) -> Any:
+        return await super().keep_named(project, "any", name, document)
+
+    async def named(self, project: str, kind: str, name: str) -> Any:
+        return await super().named(project, "any", name)
+
+    async def all_named(self, project: str, kind: str) -> Any:
+        return await super().all_named(project, "any")
+
+
 BROKEN: dict[type[Store], set[str]] = {
     LosesAnUpdate: {
         "test_any_order_and_repetition_give_the_same",
@@ -167,6 +187,12 @@ BROKEN: dict[type[Store], set[str]] = {
     RemovesTheYoungest: {"test_candidates_go_and_the_stage_says_so", "test_removal_and_giving_back_disturb_no_write"},
     LeavesStagesBehind: {"test_runs_go_with_everything", "test_a_large_run_goes_whole"},
     RemovesInADryRun: {"test_a_dry_run_says_what_would_go_and_changes_nothing"},
+    KeepsTheFirstOfAName: {"test_keeping_the_same_again_changes_nothing"},
+    MixesKinds: {
+        "test_what_was_named_is_read",
+        "test_kinds_and_projects_have_names_of_their_own",
+        "test_a_name_can_be_removed_and_given_again",
+    },
 }
 """What is broken → the tests that have to notice."""
 

@@ -228,6 +228,9 @@ def aggregate(
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Read them from a file.")] = None,
     server: Server = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how the figures would be worked out, instead.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Work out figures over many stages, by group and by time.
@@ -235,9 +238,11 @@ def aggregate(
     For example: xray aggregate '{"group_by": ["name"], "bucket": "day", "values": {"median": {"$p50": "$failRatio"}}}'
     """
     with Client(server) as client:
-        answer = client.aggregate(read_question(question, file))
+        answer = client.aggregate(read_question(question, file) | ({"explain": True} if explain else {}))
     if as_json:
         _print_json(answer)
+    elif "explanation" in answer:
+        views.print_explanation(out, answer["explanation"])
     else:
         views.print_groups(out, answer)
 

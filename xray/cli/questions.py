@@ -131,10 +131,10 @@ def run(
         answer = client.run_question(name, given, limit=limit, explain=explain)
     if as_json:
         _print_json(answer)
-    elif "aggregate" in answer:
-        views.print_groups(_out, answer)
     elif "explanation" in answer:
         views.print_explanation(_out, answer["explanation"])
+    elif "aggregate" in answer:
+        views.print_groups(_out, answer)
     else:
         views.print_answer(_out, answer["question"], {**answer, "cursor": None})
         if answer.get("cursor"):

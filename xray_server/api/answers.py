@@ -22,7 +22,7 @@ from xray_server.intake import Intake
 from xray_server.query.aggregate import aggregate
 from xray_server.query.aggregate_parser import parse_aggregation
 from xray_server.query.cursor import encode_cursor
-from xray_server.query.explain import explain
+from xray_server.query.explain import explain, explain_figures
 from xray_server.query.fields import MetricCatalog
 from xray_server.query.parser import parse
 from xray_server.query.run import answer
@@ -123,15 +123,19 @@ class Service:
             asked: The JSON object, decoded.
 
         Returns:
-            ``rows``, a ``cursor`` that is always null, and ``coverage``, ready to be sent.
+            ``rows``, a ``cursor`` that is always null, and ``coverage``, ready to be sent; with ``explain`` no rows,
+            and ``explanation``.
 
         Raises:
             QueryError: It is not of the query language, or has too many groups.
             StoreError: The data could not be read.
         """
         aggregation = parse_aggregation(asked, await self.catalog())
+        if aggregation.explain:
+            explanation = await explain_figures(self.store, self.project, aggregation)
+            return whole_list([]) | {"explanation": explanation.as_dict()}
         found = await aggregate(self.store, self.project, aggregation)
-        return {"rows": found.rows, "cursor": None, "coverage": found.coverage.as_dict()}
+        return {"rows": found.rows, "cursor": None, "coverage": found.coverage.as_dict() | {"rollups": found.rollups}}
 
     async def run_saved(
         self, name: str, given: Mapping[str, Any], *, limit: int | None = None, explain: bool = False
@@ -157,12 +161,9 @@ class Service:
         asked = saved.ask(given)
         if limit is not None:
             asked["limit"] = limit
-        if explain and saved.form == "aggregate":
-            raise QueryError("Figures are not explained.", path="explain", hint="Only questions that list are.")
+        answer_to = self.aggregate if saved.form == "aggregate" else self.ask
         try:
-            answered = await (
-                self.aggregate(asked) if saved.form == "aggregate" else self.ask(asked | _explain(explain))
-            )
+            answered = await answer_to(asked | ({"explain": True} if explain else {}))
         except QueryError as error:
             raise (error if limit is not None and error.path == "limit" else saved.blame(error)) from None
         return answered | {saved.form: asked}
@@ -213,10 +214,6 @@ class Service:
                     error.path = parameter
                     break
             raise
-
-
-def _explain(wanted: bool) -> dict[str, bool]:
-    return {"explain": True} if wanted else {}
 
 
 def service_of(request: Request) -> Service:

@@ -59,6 +59,7 @@ class CoverageModel(BaseModel):
     pages_opened: int = Field(description="How many pages of candidates were decompressed.")
     without_all_candidates: int = Field(description="For how many stages not all candidates are kept.")
     complete: bool = Field(description="False where a budget ended the search before the page was full.")
+    rollups: int | None = Field(None, description="Of figures: how many rollups stand for stages that were not read.")
 
 
 class RunModel(BaseModel):
@@ -244,6 +245,7 @@ class Groups(ListAnswer):
     """The groups of an aggregation; all of them, or as many as the limit says."""
 
     rows: list[GroupModel]
+    explanation: ExplanationModel | None = Field(None, description="In place of rows, where it is asked for.")
 
 
 class ParameterModel(BaseModel):

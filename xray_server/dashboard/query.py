@@ -105,7 +105,7 @@ async def query(request: Request, service: Here) -> Response:
 async def _answered(service: Service, request: Request, text: str) -> dict[str, Any]:
     question = _parsed(text)
     if is_aggregation(question):
-        answer = await service.aggregate(question)
+        answer = await service.aggregate({name: value for name, value in question.items() if name != "explain"})
         heads, rows = groups_table(answer["rows"])
         return {
             "answer": answer, "heads": heads, "rows": rows, "returns": "groups", "question_json": _in_script(question),

@@ -6,11 +6,12 @@ from typing import Any
 
 from xray.exceptions import QueryError
 from xray_server.query import ast
-from xray_server.query.aggregate import QUANTILES, WEIGHTED, Aggregation, Value, every_stage
+from xray_server.query.aggregate import every_stage
 from xray_server.query.buckets import parse_bucket
 from xray_server.query.fields import MetricCatalog, resolve
+from xray_server.query.figures import QUANTILES, WEIGHTED, Aggregation, Value
 from xray_server.query.operators import hint_for, show
-from xray_server.query.parser import known_keys, parse_conditions
+from xray_server.query.parser import known_keys, parse_conditions, parse_flag
 from xray_server.query.values import check_text
 
 OPERATORS = ("$count", "$sum", "$avg", "$min", "$max", *QUANTILES, *WEIGHTED)
@@ -26,7 +27,7 @@ _OTHER_NAMES = {
     "$p95": "There are $p50, $p90 and $p99.",
 }
 
-KEYS = ("pipeline", "stage", "stages", "candidate", "group_by", "bucket", "values", "sort", "limit")
+KEYS = ("pipeline", "stage", "stages", "candidate", "group_by", "bucket", "values", "sort", "limit", "explain")
 
 
 def parse_aggregation(asked: Any, catalog: MetricCatalog) -> Aggregation:
@@ -54,6 +55,7 @@ def parse_aggregation(asked: Any, catalog: MetricCatalog) -> Aggregation:
         values=values,
         sort=_sort(given.get("sort", {}), names),
         limit=_limit(given.get("limit", _DEFAULT_LIMIT)),
+        explain=parse_flag(given.get("explain", False), "explain"),
     )
 
 

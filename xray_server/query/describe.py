@@ -9,6 +9,7 @@ from typing import Any
 from xray_server.documents import RUN_FIELDS, STAGE_FIELDS
 from xray_server.query import ast
 from xray_server.query.fields import camel
+from xray_server.query.figures import Aggregation
 from xray_server.query.sorting import DEFAULT_SORT
 
 _WORDS = {"eq": "is", "gt": "is above", "gte": "is at least", "lt": "is below", "lte": "is at most"}
@@ -47,6 +48,23 @@ def describe(question: ast.Question) -> str:
     if question.after is not None:
         sentences.append("The answer goes on after an earlier page.")
     return " ".join(sentences)
+
+
+def describe_figures(aggregation: Aggregation) -> str:
+    """An aggregation in an English sentence.
+
+    Args:
+        aggregation: The parsed aggregation.
+    """
+    figures = ", ".join(
+        value.operator.removeprefix("$") + (f" of {name_of(value.reference)}" if value.reference else "")
+        for value in aggregation.values
+    )
+    by = [name for name, _ in aggregation.group_by]
+    if aggregation.bucket is not None:
+        by.append(f"{aggregation.bucket.unit} ({aggregation.bucket.timezone})")
+    what = _what(aggregation.conditions)
+    return f"{figures} over {what[:1].lower()}{what[1:]}" + (f", by {', '.join(by)}" if by else "") + "."
 
 
 def _what(question: ast.Question) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 
-from xray_server.query import ast
-from xray_server.query.describe import describe
+from xray_server.query import aggregate, ast, hours
+from xray_server.query.describe import describe, describe_figures
+from xray_server.query.figures import Aggregation
 from xray_server.query.run import DOCUMENT_BUDGET, PAGE_BUDGET, TIME_BUDGET_S
 from xray_server.query.several import narrowest, rows_condition
 from xray_server.query.sorting import DEFAULT_SORT
@@ -51,6 +53,41 @@ async def explain(store: Store, project: str, question: ast.Question) -> Explana
     scan = _scan(question)
     plan = await store.explain(project, scan)
     return Explanation(describe(question), tuple(_steps(question, scan)), plan)
+
+
+async def explain_figures(store: Store, project: str, aggregation: Aggregation) -> Explanation:
+    """Explain an aggregation without working it out.
+
+    Args:
+        store: The store, open.
+        project: The project.
+        aggregation: The parsed aggregation.
+
+    Raises:
+        StoreError: The store could not be asked.
+    """
+    scan = _scan(aggregation.conditions)
+    found = await hours.plan(store, project, aggregation)
+    if found is not None:
+        first, end = (dt.datetime.fromtimestamp(time / 1000, dt.UTC).isoformat() for time in (found.first, found.end))
+        steps = [
+            f"The hours from {first} to {end} come out of rollups, which say the same as their stages.",
+            "The stages before and after them are read, and those without a start.",
+        ]
+    else:
+        steps = ["Every stage that satisfies the conditions is read, the latest first."]
+        if hours.asked_of(aggregation) is None:
+            steps.append(
+                "Rollups do not know what is asked: they know label, version, name, type and hour, and of metrics "
+                "counts, sums, averages and bounds."
+            )
+        else:
+            steps.append("Rollups do not pay: too few whole hours have passed, or too much in them has changed since.")
+    steps.append(
+        f"Reading stops after {aggregate.DOCUMENT_BUDGET:,} documents, {aggregate.PAGE_BUDGET:,} opened pages or "
+        f"{aggregate.TIME_BUDGET_S:g} seconds; the answer then says that it is not complete."
+    )
+    return Explanation(describe_figures(aggregation), tuple(steps), await store.explain(project, scan))
 
 
 def _scan(question: ast.Question) -> ast.Scan:

@@ -49,7 +49,7 @@ def parse(question: Any, catalog: MetricCatalog) -> ast.Question:
         sort=parse_sort(given.get("sort", {}), returns, catalog),
         limit=_limit(given.get("limit", DEFAULT_LIMIT)),
         fields=parse_fields(given["fields"], returns, catalog) if "fields" in given else None,
-        explain=_flag(given.get("explain", False), "explain"),
+        explain=parse_flag(given.get("explain", False), "explain"),
     )
     if "cursor" in given:
         parsed = replace(parsed, after=decode_cursor(parsed, given["cursor"]))
@@ -146,7 +146,16 @@ def _limit(value: Any) -> int:
     raise QueryError(f"'limit' is an integer from 1 to {MAX_LIMIT}.", path="limit")
 
 
-def _flag(value: Any, path: str) -> bool:
+def parse_flag(value: Any, path: str) -> bool:
+    """A key of a question that is true or false.
+
+    Args:
+        value: Anything.
+        path: The key.
+
+    Raises:
+        QueryError: It is neither.
+    """
     if isinstance(value, bool):
         return value
     raise QueryError(f"'{path}' is true or false.", path=path)

@@ -229,7 +229,7 @@ def test_weighted_figures_count_a_stage_for_all_that_its_run_stands_for() -> Non
 def test_too_many_groups_are_refused() -> None:
     """Rather than held in memory without end."""
     store = store_of([{"name": str(n)} for n in range(20)])
-    with mock.patch("xray_server.query.aggregate.MAX_GROUPS", 10), pytest.raises(QueryError) as caught:
+    with mock.patch("xray_server.query.figures.MAX_GROUPS", 10), pytest.raises(QueryError) as caught:
         work_out(store, {"group_by": ["name"]})
     assert (caught.value.code, caught.value.path) == ("too_large", "group_by")
 
