@@ -47,7 +47,8 @@ class Decompressor:
 
     def __init__(self, read: Callable[[int], bytes | None]) -> None:
         self._read = read
-        self._of: OrderedDict[int, zstandard.ZstdDecompressor] = OrderedDict({0: zstandard.ZstdDecompressor()})
+        self._plain = zstandard.ZstdDecompressor()
+        self._of: OrderedDict[int, zstandard.ZstdDecompressor] = OrderedDict()
 
     def decompress(self, data: bytes) -> bytes:
         """The value.
@@ -57,7 +58,7 @@ class Decompressor:
         """
         try:
             number = zstandard.get_frame_parameters(data).dict_id
-            found = self._of.get(number)
+            found = self._of.get(number) if number else self._plain
             if found is None:
                 found = self._made(number)
             return found.decompress(data)
@@ -68,7 +69,7 @@ class Decompressor:
         data = self._read(number)
         if data is None:
             raise StoreError(f"The dictionary {number} of a compressed value is missing.")
-        while len(self._of) > MAX_IN_USE:
+        while len(self._of) >= MAX_IN_USE:
             self._of.popitem(last=False)
         found = self._of[number] = zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(data))
         return found
