@@ -55,7 +55,7 @@ class Bucket:
             return None
         return _start(self.unit, self.timezone, milliseconds // 60_000)
 
-    def starts_of(self, moments: Iterable[Any]) -> list[str | None]:
+    def starts_of(self, moments: Iterable[int | None]) -> list[str | None]:
         """What :meth:`start_of` says of each of many moments."""
         zone = ZoneInfo(self.timezone)
         known: dict[tuple[int, int], str | None] = {}
@@ -71,7 +71,10 @@ class Bucket:
         found: list[str | None] = []
         for moment in moments:
             one = None
-            for span_ms in _SPANS_MS if moment is not None else ():
+            if moment is None:
+                found.append(None)
+                continue
+            for span_ms in _SPANS_MS:
                 place = span_ms, moment // span_ms
                 if place not in known:
                     known[place] = of_span(*place)
