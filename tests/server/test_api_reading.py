@@ -268,6 +268,7 @@ def test_the_api_is_described(tmp_path):
         assert set(described["paths"]) == {
             "/v1/ingest", "/v1/query", "/v1/aggregate", "/v1/metrics", "/v1/pipelines", "/v1/runs", "/v1/runs/{run_id}",
             "/v1/stages", "/v1/stages/{stage_id}", "/v1/stages/{stage_id}/candidates", "/v1/schema",
+            "/v1/stages/{stage_id}/panel", "/v1/questions", "/v1/questions/{name}", "/v1/questions/{name}/run",
             "/v1/plugins", "/health", "/v1/trends", "/v1/system",
             "/v1/runs/{run_id}/candidates/{candidate_id}",
             "/v1/lost/{candidate_id}", "/v1/runs/{run_id}/funnel", "/v1/pipelines/{label}/funnel",
