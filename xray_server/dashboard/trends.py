@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 from starlette.responses import RedirectResponse
 
+from xray.exceptions import SchemaError
 from xray_server.api.answers import Here, iso_time
 from xray_server.api.insight_models import TrendParameters
 from xray_server.api.moments import moment_ms, stretch_ms
@@ -43,6 +44,13 @@ _DASHES = ("solid", "dot", "dash", "longdash", "dashdot")
 async def trends(request: Request, service: Here) -> Response:
     """The trends of one pipeline; of the one with the latest run where none is named."""
     split = request.query_params.get("split") == "version"
+    if "by" in request.query_params:
+        raise SchemaError(
+            "The page tells stages apart, and versions where it is asked to.",
+            code="bad_parameter",
+            path="by",
+            hint="Write split=version.",
+        )
     asked = forms.read(TrendParameters, request, without=_OWN)
     pipelines = await service.store.pipelines(service.project)
     labels = [each.label for each in pipelines if each.label is not None]
