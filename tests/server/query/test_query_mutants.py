@@ -334,6 +334,7 @@ def survives(run: Run, store: Store) -> bool:
     return True
 
 
+@pytest.mark.timeout(900)  # each fault is asked about again: some minutes where a database and its machine are slow
 @pytest.mark.parametrize("kind", COMPILERS)
 def test_every_fault_in_a_compiler_is_noticed(kind: str, run: Run, request: pytest.FixtureRequest) -> None:
     """Whatever way out of whichever function lets nothing through, or everything, or forgets a word."""
