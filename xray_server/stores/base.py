@@ -1,7 +1,7 @@
 """The store interface: what the service needs from a place that keeps runs, stages and candidates.
 
-The docstrings are the contract; ``xray_server.testing.StoreContract`` holds every implementation to it. What goes in and
-comes out is in ``parts`` beside this file.
+The docstrings are the contract; ``xray_server.testing.StoreContract`` holds every implementation to it. What goes in
+and comes out is in ``parts`` beside this file.
 """
 
 from __future__ import annotations
