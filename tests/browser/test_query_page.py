@@ -289,6 +289,7 @@ def test_the_page_works_without_scripts(visit: Watched, demo: Service):
         page.goto(demo.url + "/query")
         page.get_by_label("The question, as JSON").fill(json.dumps(QUESTION))
         page.get_by_role("button", name="Ask").click()
+        page.locator("#answers tbody tr").first.wait_for()
         assert page.locator("#answers tbody tr").count() == 10
     finally:
         context.close()

@@ -43,7 +43,7 @@ from xray_server.zones import aliases
 T = TypeVar("T")
 
 CATALOG_S = 5.0
-"""How long what questions may name is remembered; what is not known is looked up all the same."""
+"""How long what other services were told of names is not looked up; what is not known is looked up all the same."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TIMES = {
@@ -84,7 +84,9 @@ class Service:
         self.daemons: Sequence[Daemon] = ()
         """What runs beside answering; empty until the application has started."""
         model = ModelSettings.from_environment()
-        self._catalog: tuple[float, MetricCatalog | None] = (0.0, None)
+        self._catalog: tuple[float, int, MetricCatalog | None] = (0.0, 0, None)
+        self._declared = 0
+        """How many batches declared something: a name may mean more since."""
         self.analyst = Analyst(store, None if model is None else Model(model), plugins)
 
     async def store_batch(self, prepared: Prepared) -> None:
@@ -95,6 +97,8 @@ class Service:
         """
         with self.telemetry.step("write"):
             result = await self.ingest.take(self.project, prepared)
+        if prepared.batch.declarations:
+            self._declared += 1
         for run_id in result.to_analyze:
             self.analyst.analyze_later(self.project, run_id)
 
@@ -152,12 +156,13 @@ class Service:
 
     async def _parsed(self, parse_with: Callable[[MetricCatalog], T]) -> T:
         """Parse by the catalog that was read last; where that fails, or is old, by a new one: senders add to it."""
-        read_at, catalog = self._catalog
-        if catalog is not None and time.monotonic() - read_at < CATALOG_S:
+        read_at, declared, catalog = self._catalog
+        if catalog is not None and declared == self._declared and time.monotonic() - read_at < CATALOG_S:
             with contextlib.suppress(QueryError):
                 return parse_with(catalog)
+        declared = self._declared
         catalog = await self.catalog()
-        self._catalog = time.monotonic(), catalog
+        self._catalog = time.monotonic(), declared, catalog
         return parse_with(catalog)
 
     async def aggregate(self, asked: Any) -> dict[str, Any]:
