@@ -29,6 +29,9 @@ SETTLED_MS = 24 * HOUR_MS
 FEWEST_HOURS = 6
 """Fewer hours are scanned: that costs no more."""
 
+MOST_HOURS = 10 * 366 * 24
+"""More are scanned: they are so many because somebody's clock is wrong, and nearly all of them are empty."""
+
 MOST_DIRTY = 200
 """Buckets that are computed anew for a question; where more have changed, the stages are scanned, within the budget."""
 
@@ -190,7 +193,7 @@ async def plan(store: Store, project: str, aggregation: Aggregation) -> Plan | N
     first = max(settled, asked.since if asked.since is not None else settled)
     end = min(until, asked.until if asked.until is not None else _EVER)
     first, end = -(-first // HOUR_MS) * HOUR_MS, end // HOUR_MS * HOUR_MS
-    if end - first < FEWEST_HOURS * HOUR_MS:
+    if not FEWEST_HOURS <= (end - first) // HOUR_MS <= MOST_HOURS:
         return None
     found = Plan(aggregation, asked, first, end)
     dirty = await store.dirty_buckets(project, limit=MOST_DIRTY + 1, label=found.label, since=first, until=end)

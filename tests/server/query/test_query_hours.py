@@ -249,3 +249,23 @@ def test_the_edges_are_those_of_whole_hours() -> None:
     asked = hours.asked_of(parse_aggregation({"stage": stage}, CATALOG))
     assert asked is not None
     assert (asked.since, asked.until) == (6, 10)
+
+
+def test_a_sender_whose_clock_is_wrong_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """The empty hours of centuries are not looked through for rollups: the stages are scanned."""
+    store = SqliteStore(tmp_path / "xray.sqlite3")
+
+    async def use() -> None:
+        await store.open()
+        try:
+            await store.write("default", make_batch(1))
+            while await refresh(store, "default", until=END + 99 * HOUR_MS):
+                pass
+            early: Document = {"id": "00000000-0000-7000-8000-0000000f0000", "started_at": -60_000_000_000_000}
+            await store.write("default", WriteBatch(runs={early["id"]: early}))
+            found, expected = await both(store, {})
+            assert (found.rollups, found.rows) == (0, expected.rows)
+        finally:
+            await store.close()
+
+    asyncio.run(use())
