@@ -8,7 +8,7 @@ is asked in turn of the service, as its API does but for HTTP (parsed, checked, 
 store by hand: SQL on the same file, whose documents are unpacked; on MongoDB a ``find`` or ``aggregate`` on plain
 documents of the same stages. Each asking has other values; both ways get the same ones, and have to give the same
 answer. The first asking of each is not timed. Growth is the p50 in the largest store over that in the smallest one. A
-goal that is missed is said, and fails nothing.
+goal that is missed is said, and fails nothing. Last comes what ``lost.py`` measures, in the sizes with candidates.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lost
 from support.filled import PROJECT, fill
 from support.query_report import Filled, Measured, Report, as_json, print_tables
 from support.questions import QUESTIONS, ByHand, Question
@@ -143,10 +144,16 @@ def main() -> None:
     options = parser.parse_args()
     sizes = sorted(int(size) for size in options.sizes.split(","))
     report = asyncio.run(run(sizes, options.rounds, options.mongodb, options.folder))
+    # Among stages that have candidates; in stores of its own.
+    lost_sizes = [size for size in sizes if lost.OCCURRENCES <= size < WITHOUT_CANDIDATES_FROM]
+    found = asyncio.run(lost.run(lost_sizes, options.rounds, options.mongodb)) if lost_sizes else None
     if options.json:
-        print(json.dumps(as_json(report), indent=2))
-    else:
-        print_tables(report)
+        print(json.dumps(as_json(report) | {"lost": found}, indent=2))
+        return
+    print_tables(report)
+    if found is not None:
+        print()
+        lost.print_tables(found)
 
 
 if __name__ == "__main__":
