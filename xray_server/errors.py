@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from xray.exceptions import SchemaError, StoreError, XRayError, did_you_mean
+from xray_server.stores.parts import ScanCut
 
 log = logging.getLogger("xray.server")
 
@@ -65,7 +66,7 @@ def status_of(error: XRayError) -> int:
     """The HTTP status that an error has."""
     if isinstance(error, ApiError):
         return error.status
-    if isinstance(error, SchemaError):
+    if isinstance(error, SchemaError | ScanCut):  # asked once more as it is, a question would take as long
         return 422
     return 503 if isinstance(error, StoreError) else 500
 

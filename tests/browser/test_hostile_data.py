@@ -24,7 +24,7 @@ JAVASCRIPT = "javascript:window.hacked=1"
 BIDI = "abc\u202egnp.exe\u2066 \u200f\u0007end"
 TEMPLATE = "{{ 7 * 7 }}{% include 'base.html' %}${7 * 7}"
 LONG = "long-" + "x" * 1_000_000
-WORD = "unbroken" * 20
+WORD = "unbroken" * 60
 HOSTILE = (SCRIPT, CLOSING, JAVASCRIPT, BIDI, TEMPLATE, WORD, "../..", "a/b?c=d&e#f", "%2e%2e/", "'\"`", " ")
 LABELS = 5000
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from xray_server.errors import status_of
 from xray_server.query import ast
 from xray_server.query.run import answer
 from xray_server.stores.base import ScanCut, WriteBatch
@@ -69,7 +70,7 @@ def test_a_scan_with_nothing_until_its_deadline_is_a_clear_error(tmp_path, monke
     async def use(store):
         with pytest.raises(ScanCut) as caught:
             await answer(store, PROJECT, ast.Question(stage=HIGH), time_budget_s=-1)
-        assert caught.value.code == "too_slow"
+        assert (caught.value.code, status_of(caught.value)) == ("too_slow", 422)
         assert len(await store.scan(PROJECT, ast.Scan("stages", limit=50))) == 24  # the next one is not cut off
 
     with_sample(SqliteStore(tmp_path / "xray.sqlite3"), use)
