@@ -31,8 +31,8 @@ $(VENV)/.dev: pyproject.toml xray/_fields.c | $(BIN)/python
 demo: $(VENV)/.demo ## Run example pipelines on real data and walk a planted fault to its cause.
 	@$(BIN)/xray demo
 
-test: $(VENV)/.dev ## Run all tests.
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## Run all tests, on up to four processors; ARGS="-n 0" runs them one after the other.
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 check: $(VENV)/.dev ## Lint, formatting and types.
 	$(BIN)/ruff check

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -51,9 +52,30 @@ class _Skips:
             )
 
 
+def is_one_of_several(config: pytest.Config) -> bool:
+    """Whether this process was started by another one that spreads the tests (``pytest -n``)."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--strict-skips"):
+    # Every skip is reported to the process that spreads the tests.
+    if config.getoption("--strict-skips") and not is_one_of_several(config):
         config.pluginmanager.register(_Skips(), "strict-skips")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.spread import Spread
+
+    return Spread(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if is_one_of_several(config):
+        from tests.spread import long_ones_first
+
+        items[:] = long_ones_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def test_what_is_not_plain_is_left_alone(value: Any) -> None:
         [{"a": 1}, {1: 1}],
         {"a": 1},
         "text",
-        iter([{"a": 1}]),
+        pytest.param(iter([{"a": 1}]), id="iterator"),
     ],
     ids=repr,
 )

@@ -215,7 +215,7 @@ def test_a_stage_has_one_place():
         (dt.datetime(2026, 1, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2))), "2026-01-01T00:00:00.000000Z"),
         (float("nan"), "[xray: nan]"),
         (Verdict.PASSED, "passed"),
-        ((n for n in [1]), "[xray: generator, not consumed]"),
+        pytest.param((n for n in [1]), "[xray: generator, not consumed]", id="generator"),
     ],
     ids=repr,
 )
