@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,12 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 from pymongo.errors import ConfigurationError as MongoConfigurationError
+from pymongo.monitoring import (
+    ServerHeartbeatFailedEvent,
+    ServerHeartbeatListener,
+    ServerHeartbeatStartedEvent,
+    ServerHeartbeatSucceededEvent,
+)
 
 from xray.exceptions import ConfigurationError, StoreError
 from xray_server.stores.mongo.forms import Raw
@@ -31,6 +39,9 @@ OPEN_TIMEOUT_S = 5
 LONG_TIMEOUT_S = 3600
 """The deadline of what reads or changes very much, such as building an index."""
 
+CONNECTING_TIMEOUT_S = 1
+"""How long closing a client waits for what it is connecting to: a server that is there, or is not, says so sooner."""
+
 OPTIONS: dict[str, Any] = {
     # A batch is acknowledged when most members of a replica set have it in their journal: it survives the loss of a
     # machine, and no failover takes it back. A stand-alone server is a majority by itself.
@@ -42,6 +53,48 @@ OPTIONS: dict[str, Any] = {
     "appname": "xray",
 }
 """What is set unless the URL says otherwise."""
+
+
+class Connecting(ServerHeartbeatListener):
+    """Which servers a client is connecting to at the moment, to see whether they are there."""
+
+    def __init__(self) -> None:
+        self._servers: set[tuple[str, int | None]] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._servers)
+
+    def started(self, event: ServerHeartbeatStartedEvent) -> None:
+        if not event.awaited:  # one that is awaited goes over a connection that is there
+            self._servers.add(event.connection_id)
+
+    def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
+        self._servers.discard(event.connection_id)
+
+    def failed(self, event: ServerHeartbeatFailedEvent) -> None:
+        self._servers.discard(event.connection_id)
+
+
+class Client(AsyncMongoClient[Raw]):
+    """A client that is closed between two attempts to connect.
+
+    Closing cancels an attempt that is under way, and PyMongo 4.20 then forgets the socket without closing it.
+
+    Args:
+        url: As the driver takes it.
+        options: The driver's.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self._connecting = Connecting()
+        super().__init__(url, event_listeners=[self._connecting], **options)
+
+    async def close(self) -> None:
+        """Disconnect for good."""
+        until = time.monotonic() + CONNECTING_TIMEOUT_S
+        while self._connecting and time.monotonic() < until:
+            await asyncio.sleep(0.001)
+        await super().close()
 
 
 class Address:
@@ -73,7 +126,7 @@ class Address:
         secrets = {*credentials.split(":"), unquote(credentials.partition(":")[2]), credentials}
         self._secrets = sorted((secret for secret in secrets if len(secret) > 1), key=len, reverse=True)
 
-    def client(self) -> AsyncMongoClient[Raw]:
+    def client(self) -> Client:
         """A client, not connected yet.
 
         Raises:
@@ -84,7 +137,7 @@ class Address:
             with warnings.catch_warnings():
                 # Of an option that it does not know or cannot take, the driver only warns.
                 warnings.simplefilter("error", UserWarning)
-                return AsyncMongoClient(self._url, **options)
+                return Client(self._url, **options)
         except (MongoConfigurationError, InvalidURI, ValueError, TypeError, UserWarning) as error:
             raise ConfigurationError(
                 f"The URL of the MongoDB database cannot be used: {self._clean(error)}.",
