@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -60,19 +59,28 @@ class Connecting(ServerHeartbeatListener):
 
     def __init__(self) -> None:
         self._servers: set[tuple[str, int | None]] = set()
-
-    def __bool__(self) -> bool:
-        return bool(self._servers)
+        self.none = asyncio.Event()
+        """Set while there are none."""
+        self.none.set()
 
     def started(self, event: ServerHeartbeatStartedEvent) -> None:
-        if not event.awaited:  # one that is awaited goes over a connection that is there
+        """A look at a server begins; one that is awaited goes over a connection that is there."""
+        if not event.awaited:
             self._servers.add(event.connection_id)
+            self.none.clear()
 
     def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
-        self._servers.discard(event.connection_id)
+        """The server is there."""
+        self._ended(event.connection_id)
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
-        self._servers.discard(event.connection_id)
+        """The server is not there."""
+        self._ended(event.connection_id)
+
+    def _ended(self, server: tuple[str, int | None]) -> None:
+        self._servers.discard(server)
+        if not self._servers:
+            self.none.set()
 
 
 class Client(AsyncMongoClient[Raw]):
@@ -91,9 +99,9 @@ class Client(AsyncMongoClient[Raw]):
 
     async def close(self) -> None:
         """Disconnect for good."""
-        until = time.monotonic() + CONNECTING_TIMEOUT_S
-        while self._connecting and time.monotonic() < until:
-            await asyncio.sleep(0.001)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECTING_TIMEOUT_S):
+                await self._connecting.none.wait()
         await super().close()
 
 
