@@ -29,6 +29,7 @@ ONE_BY_ONE = (
     "tests/end_to_end/test_full_disks.py",
     "tests/docs/",
     "tests/cli/test_upkeep.py",
+    "tests/server/query/test_query_differential.py",
 )
 """Files whose tests share nothing that is costly, and are long enough to be given out one by one."""
 

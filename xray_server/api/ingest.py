@@ -8,9 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from xray.schema import SCHEMA_VERSION
+from xray_server.api import taking
 from xray_server.api.answers import Here, Service
-from xray_server.api.bodies import Body, receive_body
-from xray_server.api.models import ErrorAnswer, IngestAnswer, Parameters, RejectedAnswer
+from xray_server.api.bodies import Body
+from xray_server.api.models import IngestAnswer, Parameters, RejectedAnswer
 from xray_server.errors import json_response
 from xray_server.prepare import Prepared, batch_of
 
@@ -51,15 +52,10 @@ class IngestParameters(Parameters):
 @router.post(
     "/v1/ingest",
     response_model=IngestAnswer,
-    responses={
+    responses=taking.ERRORS
+    | {
         202: {"model": IngestAnswer, "description": "With `ack=enqueued`: the events will be stored."},
-        400: {"model": ErrorAnswer, "description": "The body is malformed."},
-        408: {"model": ErrorAnswer, "description": "The body did not come to its end; send the batch again."},
-        413: {"model": ErrorAnswer, "description": "The body is too large."},
-        415: {"model": ErrorAnswer, "description": "The body is of a type or encoding that is not taken."},
         422: {"model": RejectedAnswer, "description": "Some events are bad; the others are stored."},
-        429: {"model": ErrorAnswer, "description": "Too much is in work; send the batch again after Retry-After."},
-        503: {"model": ErrorAnswer, "description": "The store could not write; send the batch again."},
     },
     openapi_extra=_BODY,
 )
@@ -71,14 +67,7 @@ async def ingest(request: Request, parameters: Annotated[IngestParameters, Query
     """
     is_enqueued = parameters.ack == "enqueued"
     with service.intake.batch() as note, service.admission.hold() as hold:
-        with service.telemetry.step("receive"):
-            body = await receive_body(
-                request,
-                max_bytes=service.settings.max_body_bytes,
-                max_decompressed_bytes=service.settings.max_decompressed_bytes,
-                hold=hold,
-            )
-        service.telemetry.received(body.received_bytes, len(body.plain))
+        body = await taking.take_body(request, service, hold)
         with service.telemetry.step("prepare"):
             prepared = await _prepared(service, body)
         if is_enqueued:

@@ -15,26 +15,15 @@ from xray.exceptions import SchemaError, did_you_mean
 from xray.ids import new_id
 from xray.schema import EVENT_FIELDS, RUN_FIELDS, EventField
 from xray.wire_schema import object_schema
+from xray_server.api import taking
 from xray_server.api.answers import Here, Service
-from xray_server.api.bodies import receive_body
 from xray_server.api.models import ErrorAnswer, Parameters, StepAnswer
 from xray_server.api.stages import find_stage
 from xray_server.errors import ApiError, json_response
 from xray_server.prepare import Batch
 from xray_server.validation import says_the_end
 
-router = APIRouter(
-    tags=["ingest"],
-    responses={
-        400: {"model": ErrorAnswer, "description": "The body is malformed."},
-        408: {"model": ErrorAnswer, "description": "The body did not come to its end; send it again."},
-        413: {"model": ErrorAnswer, "description": "The body is too large."},
-        415: {"model": ErrorAnswer, "description": "The body is of a type or encoding that is not taken."},
-        422: {"model": ErrorAnswer, "description": "A field is wrong; nothing is stored."},
-        429: {"model": ErrorAnswer, "description": "Too much is in work; send it again after Retry-After."},
-        503: {"model": ErrorAnswer, "description": "The store could not write; send it again."},
-    },
-)
+router = APIRouter(tags=["ingest"], responses=taking.ERRORS)
 
 Events = list[dict[str, Any]]
 
@@ -150,12 +139,7 @@ async def _take(
 ) -> Response:
     """Read a body, make events of it, and store them."""
     with service.intake.batch() as note, service.admission.hold() as hold:
-        received = await receive_body(
-            request,
-            max_bytes=service.settings.max_body_bytes,
-            max_decompressed_bytes=service.settings.max_decompressed_bytes,
-            hold=hold,
-        )
+        received = await taking.take_body(request, service, hold)
         body = await received.decoded()
         if not isinstance(body, dict):
             raise SchemaError("The body is an object.", code="bad_body")
@@ -165,7 +149,6 @@ async def _take(
             raise _of_body(prepared.result.errors[0].error, is_run=events[0]["type"] == "run.start")
         await service.store_batch(prepared)
         note(prepared.result)
-    service.telemetry.received(received.received_bytes, len(received.plain))
     service.telemetry.took(prepared, "stored")
     run_id = events[0]["run"]["id"]
     return json_response({"id": events[0].get("id", run_id), "run_id": run_id}, status)
