@@ -23,6 +23,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from tests.ports import free_port
+
 NO_SERVER = "there is no MongoDB server: no mongod on the path, no XRAY_TEST_MONGODB_COMMAND, no XRAY_TEST_MONGODB_URI"
 """The reason of a skip that a machine without MongoDB may have."""
 
@@ -46,9 +48,7 @@ class Server:
         template = command()
         if template is None:
             pytest.skip(NO_SERVER)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._data = folder / "mongodb"
         self._data.mkdir(exist_ok=True)
         self._log = folder / "mongodb.log"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,15 +47,11 @@ def start_service(folder: Path, *arguments: str, store: str | None = None, **env
         yield Service(first.split()[3], first, process)
     finally:
         process.terminate()
-        process.wait(20)
-        process.stdout.close()
-
-
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            process.wait(60)
+        finally:
+            process.kill()  # one that has ended is left alone
+            process.stdout.close()
 
 
 def all_rows(service: Service, **question: Any) -> list[dict[str, Any]]:

@@ -41,6 +41,11 @@ class Proxy:
         for thread in self._threads:
             thread.join(10)
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._open)
+
     def switch(self, mode: str) -> None:
         """The network is like that from now on; connections of before are gone."""
         self.mode = mode

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import pytest
 
 import xray
 from tests.end_to_end.network import proxied, sink
-from tests.service import Service, all_rows, free_port, start_service
+from tests.ports import free_port
+from tests.service import Service, all_rows, start_service
 from xray import ids
 from xray.delivery.http import HttpTransport
 from xray.delivery.transport import SendResult
@@ -35,6 +37,13 @@ def recorder(label: str) -> Any:
         return pool[:1]
 
     return keep
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, xray.stats()
+        time.sleep(0.01)
 
 
 def check_balance() -> None:
@@ -149,10 +158,9 @@ def test_a_request_whose_answer_never_ends_can_be_cut():
         results: list[SendResult] = []
         thread = threading.Thread(target=lambda: results.append(transport.send([{"type": "run.start", "id": "a"}])))
         thread.start()
-        time.sleep(0.5)
-        assert thread.is_alive()
+        until(lambda: proxy.connections)
         transport.abort()
-        thread.join(10)
+        thread.join(30)
         assert [result.outcome for result in results] == ["retry"]
         proxy.switch("open")
         assert transport.send([{"type": "run.start", "id": "a"}]).outcome == "stored"
@@ -231,8 +239,7 @@ def test_clocks_that_jump_change_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(ids, "clock_ns", lambda jump_s=jump_s: time.time_ns() + jump_s * 10**9)
         for n in range(10):
             keep([{"id": f"{number}-{n}-{i}"} for i in range(3)])
-        time.sleep(0.6)
-    assert xray.stats().spooled > 0
+        until(lambda number=number: xray.stats().spooled >= 30 * (number + 1))
     monkeypatch.undo()
     with start_service(tmp_path, "--port", str(port)) as service:
         check_all_stored(service, "clock", 40)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.network import Sink, sink
-from tests.service import free_port
+from tests.ports import free_port
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 NOWHERE = "http://127.0.0.1:9"
@@ -59,15 +59,17 @@ def arrived(service: Sink) -> list[str]:
     return sorted(ids[0] for ids in service.stages())
 
 
-def spooled_then_sent(folder: Path, service: Sink) -> list[str]:
-    """What a program left is sent by the next one that records anything."""
-    body = """
-keep(["next"])
+UNTIL_THE_SPOOL_IS_EMPTY = """
 deadline = time.monotonic() + 30
 while (list(__import__("pathlib").Path(os.environ["XRAY_SPOOL_DIR"]).glob("*.seg"))) and time.monotonic() < deadline:
     time.sleep(0.01)
 assert xray.flush(20)
 """
+
+
+def spooled_then_sent(folder: Path, service: Sink) -> list[str]:
+    """What a program left is sent by the next one that records anything."""
+    body = 'keep(["next"])' + UNTIL_THE_SPOOL_IS_EMPTY
     done = run(body, folder, service.url)
     assert (done.returncode, done.stderr) == (0, "")
     return [name for name in arrived(service) if name != "next"]
@@ -247,11 +249,11 @@ def test_gunicorn_with_preload_and_four_workers_sends_everything_once(tmp_path: 
     )  # fmt: skip
     workers = set()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         number = 0
         while number < 200:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{number:03}", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{number:03}", timeout=60) as answer:
                     workers.add(answer.read())
                 number += 1
             except OSError:
@@ -259,7 +261,7 @@ def test_gunicorn_with_preload_and_four_workers_sends_everything_once(tmp_path: 
                 time.sleep(0.05)
     finally:
         server.terminate()
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
     assert len(workers) > 1
     assert arrived(service) == sorted([*(f"/{n:03}" for n in range(200)), "preload"])
 
@@ -324,12 +326,12 @@ def test_two_programs_at_once_send_what_a_third_left_only_once(tmp_path: Path, s
     service.answers = iter([(503, {})] * 1000)
     assert run("for n in range(300): keep([f'{n:03}'])", tmp_path, service.url).returncode == 0
     service.answers = iter(())
-    body = "keep(['~next']); time.sleep(2); xray.flush(10)"
+    body = "keep(['~next'])" + UNTIL_THE_SPOOL_IS_EMPTY
     programs: list[Any] = [
         subprocess.Popen([sys.executable, "-c", PROGRAM + body], env=environment(tmp_path, service.url))
         for _ in range(2)
     ]
     for process in programs:
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert arrived(service) == [*(f"{n:03}" for n in range(300)), "~next", "~next"]
     assert not list((tmp_path / "spool").glob("*.seg"))

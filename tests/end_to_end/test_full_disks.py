@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import xray
-from tests.service import Service, all_rows, free_port, start_service
+from tests.ports import free_port
+from tests.service import Service, all_rows, start_service
 
 if sys.platform == "win32":
     pytest.skip("these are limits and file systems of POSIX", allow_module_level=True)

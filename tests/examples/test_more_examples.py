@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections import Counter
 from pathlib import Path
 from statistics import fmean, median
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 import xray
+from tests.ports import nowhere
 from tests.service import start_service
 
 MODULES = ("categorisation", "listing", "rag")
@@ -85,14 +85,12 @@ def test_same_results_switched_off(run_python, undecorated: str) -> None:
 
 def test_same_results_without_a_service(run_python, undecorated: str) -> None:
     """With nothing listening, and in strict mode, the results are the same and one warning is said."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    done = run_python("-c", RUN_ALL, XRAY_SERVER_URL=nowhere, XRAY_STRICT="1")
+    with nowhere() as address:
+        done = run_python("-c", RUN_ALL, XRAY_SERVER_URL=address, XRAY_STRICT="1")
     assert (done.returncode, done.stdout) == (0, undecorated)
     (line,) = done.stderr.splitlines()
     assert line.startswith("WARNING xray")
-    assert nowhere in line
+    assert address in line
 
 
 @pytest.mark.parametrize("tier", ["summary", "top(1) | random(1)"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Iterator
 
 import pytest
+
+from tests.ports import nowhere
 
 RUN_ALL = """
 import logging
@@ -36,12 +38,10 @@ def undecorated(run_python, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(done.stdout)
 
 
-@pytest.fixture
-def nowhere() -> str:
-    """An address at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+@pytest.fixture(name="nowhere")
+def _nowhere() -> Iterator[str]:
+    with nowhere() as address:
+        yield address
 
 
 def test_same_results_and_one_warning_without_a_service(run_python, undecorated: str, nowhere: str) -> None:

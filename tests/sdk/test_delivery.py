@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +59,7 @@ class Scripted(Transport):
         self.gate.set()
 
     def send(self, events: Sequence[dict[str, Any]]) -> SendResult:
-        self.gate.wait(10)
+        self.gate.wait(20)
         self.batches.append(list(events))
         result = self.answers.pop(0) if self.answers else SendResult("stored", {})
         if result.outcome == "stored":
@@ -186,16 +185,15 @@ def test_a_record_that_breaks_and_a_transport_that_raises_are_counted():
 
 
 def test_flush_and_stop_keep_their_deadline():
-    """With the other side stuck, both come back in time, and what is left is counted."""
+    """With the other side stuck, both come back before it lets go, and what is left is counted."""
     transport = Scripted()
     transport.gate.clear()
     worker = make_worker(transport, flush_interval_s=0.0)
     for n in range(5):
         worker.submit(Fact(n))
-    began = time.monotonic()
     assert not worker.flush(0.1)
     worker.stop(0.1)
-    assert time.monotonic() - began < 5
+    assert transport.stored == []
     assert worker.stats().dropped == {"shutdown": 5}
     assert not worker.submit(Fact(9))
     check_balance(worker)
