@@ -19,6 +19,7 @@ LONG = (
     "tests/docs/",
     "tests/cli/",
     "tests/server/query/test_query_differential.py",
+    "tests/server/stores/test_mongo.py",
 )
 """Files, or folders of them, that take long: given out before all others, in this order."""
 

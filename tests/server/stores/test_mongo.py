@@ -212,7 +212,7 @@ def test_what_is_stored_is_what_is_declared(url: str, database: Database[Any]):
 
     with_stores(url, use)
     for model in DECLARED:
-        if collection_of(model) == "dictionaries":  # there are none of so little
+        if collection_of(model) in ("dictionaries", "sighting_parts", "sighting_index"):  # there are none of so little
             continue
         stored = list(database[collection_of(model)].find())
         assert stored, model

@@ -21,6 +21,7 @@ from xray_server.pages import paginate
 from xray_server.sightings import segments
 from xray_server.stores.base import WriteBatch
 from xray_server.stores.mongo import MongoStore, indexing, sightings
+from xray_server.stores.mongo.documents import SightingIndex, SightingPart, SightingRecord, collection_of
 from xray_server.testing_data import PROJECT
 
 COUNT = 24
@@ -121,6 +122,23 @@ async def indexed_or_waiting(database):
     indexed = sum(segment.pages for segment in listing.segments.values())
     assert sum(segment.entries for segment in listing.segments.values()) == 3 * indexed
     return indexed + sum(int(raw["pages"]) for raw in waiting)
+
+
+def test_what_is_stored_is_what_is_declared(url):
+    """Records, parts and the list of segments are of their declared classes."""
+
+    async def use(store, database):
+        await write(store, range(COUNT))
+        await index_everything(store)
+        await write(store, range(COUNT, COUNT + 2))
+        for model in (SightingRecord, SightingPart, SightingIndex):
+            stored = await database[collection_of(model)].find().to_list()
+            assert stored, model
+            for document in stored:
+                model.model_validate(document)
+                assert set(document) - {"_id"} <= set(model.model_fields)
+
+    on_database(url, use)
 
 
 @pytest.mark.parametrize("after", [False, True])

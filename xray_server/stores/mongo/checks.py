@@ -72,8 +72,9 @@ async def _indexes(
     database: AsyncDatabase[Raw], model: type[Document]
 ) -> list[tuple[IndexModel, Mapping[str, Any] | None]]:
     """The declared indexes of a collection, each with the one that is there."""
-    there = await database[collection_of(model)].index_information()
-    return [(index, there.get(index.document["name"])) for index in indexes_of(model)]
+    declared = indexes_of(model)
+    there = await database[collection_of(model)].index_information() if declared else {}
+    return [(index, there.get(index.document["name"])) for index in declared]
 
 
 async def check(codec: Codec, database: AsyncDatabase[Raw]) -> list[Finding]:

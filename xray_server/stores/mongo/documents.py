@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from beanie import Document
+from beanie import Document, PydanticObjectId
 from pydantic import BaseModel, Field
 from pymongo import ASCENDING, IndexModel
 
@@ -251,6 +251,75 @@ class Named(Document):
         name = "named"
 
 
+class RecordKey(BaseModel):
+    """The ``_id`` of a record of sightings."""
+
+    p: str = Field(description="The project.")
+    o: PydanticObjectId
+
+
+class SightingRecord(Document):
+    """The sightings of a batch, until they are in a segment; see ``sightings`` beside this file."""
+
+    id: RecordKey  # type: ignore[assignment]  # as above
+    pages: int
+    entries: int
+    data: bytes
+
+    class Settings:
+        """Where records lie."""
+
+        name = "sighting_tail"
+
+
+class PartKey(BaseModel):
+    """The ``_id`` of a part or a block of a segment."""
+
+    p: str = Field(description="The project.")
+    g: PydanticObjectId = Field(description="The segment.")
+    k: int = Field(description="Whether it is a part or a block.")
+    n: int = Field(description="Its number.")
+
+
+class SightingPart(Document):
+    """A part or a block of a segment; never changed."""
+
+    id: PartKey  # type: ignore[assignment]  # as above
+    data: bytes
+
+    class Settings:
+        """Where parts and blocks lie."""
+
+        name = "sighting_parts"
+
+
+class SightingSegment(BaseModel):
+    """A segment of a project's index."""
+
+    id: PydanticObjectId
+    pages: int
+    entries: int
+    parts: int
+    last_at: int | None = Field(description="The latest start of its pages, in milliseconds since 1970.")
+    timeless: bool = Field(description="Whether some of its pages have no start.")
+
+
+class SightingIndex(Document):
+    """The segments of a project."""
+
+    id: str = Field(description="The project.")  # type: ignore[assignment]  # as above
+    rev: int = Field(description="Grows with every change.")
+    segments: list[SightingSegment] = Field(description="The oldest first.")
+    removed: list[PydanticObjectId] = Field(description="Records and segments that are to be removed.")
+    building: PydanticObjectId | None = Field(description="The segment that a process builds, or was building.")
+    busy_until: int = Field(description="Until when no other is to build one, in milliseconds since 1970.")
+
+    class Settings:
+        """Where it lies."""
+
+        name = "sighting_index"
+
+
 class StoreForm(Document):
     """The document that says in which form this database is (``form``), and the counters."""
 
@@ -265,7 +334,8 @@ class StoreForm(Document):
 
 
 DECLARED: tuple[type[Document], ...] = (
-    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, Named, StoreForm,
+    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, Named, SightingRecord, SightingPart,
+    SightingIndex, StoreForm,
 )  # fmt: skip
 
 

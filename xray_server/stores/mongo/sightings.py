@@ -31,10 +31,11 @@ from xray_server.sightings.pages import PAGES_PER_BLOCK, Place, unpack_places
 from xray_server.sightings.segments import Segment
 from xray_server.sightings.tail import listed, pack_tail, records_of, search_tail
 from xray_server.stores.base import Sighting, Store
+from xray_server.stores.mongo.documents import SightingIndex, SightingPart, SightingRecord, collection_of
 
 Raw = dict[str, Any]
 
-TAIL, PARTS, INDEX = "sighting_tail", "sighting_parts", "sighting_index"
+TAIL, PARTS, INDEX = (collection_of(model) for model in (SightingRecord, SightingPart, SightingIndex))
 
 ATTEMPTS = 20
 """How often a look-up begins anew because segments were merged under it."""
