@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from xray.cli.needed import needed
 from xray.cli.upkeep import AsJson, StoreUrl
-from xray.exceptions import XRayError
 from xray.wording import inert
 
 app = typer.Typer(help="Look at alert rules: xray serve watches those of XRAY_SERVER_ALERTS.", no_args_is_help=True)
@@ -70,10 +70,4 @@ def _limit(rule: dict[str, Any]) -> str:
 
 
 def _commands() -> ModuleType:
-    try:
-        from xray_server.alerts import commands
-    except ImportError as error:
-        raise XRayError(
-            f"This needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
-        ) from None
-    return commands
+    return needed("xray_server.alerts.commands", by="This")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from xray.cli import questions as question_commands
 from xray.cli import show as views
 from xray.cli import spool as spool_commands
 from xray.cli.asked import read_question
+from xray.cli.needed import needed
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
 from xray.exceptions import XRayError
@@ -128,12 +128,7 @@ def serve(
     open_browser: Annotated[bool, typer.Option("--open", help="Open the dashboard in the browser.")] = False,
 ) -> int:
     """Run the service; with no options on the embedded store, in one file below the current folder."""
-    try:
-        from xray_server.serve import serve as start
-    except ImportError as error:
-        raise XRayError(
-            f"The service needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
-        ) from None
+    start: Callable[..., int] = needed("xray_server.serve", by="The service").serve
     return start(
         host=host, port=port, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk,
         open_browser=open_browser,
@@ -255,13 +250,7 @@ def demo(
     as_json: AsJson = False,
 ) -> int:
     """Run example pipelines on real data, ask about them, and walk a planted fault to its cause."""
-    try:
-        run_demo: Callable[..., int] = importlib.import_module("xray_examples.demo").run_demo
-    except ImportError as error:
-        raise XRayError(
-            f"The demo needs {error.name}, which is not installed.",
-            hint="pip install 'xray-decisions[server,examples]'",
-        ) from None
+    run_demo: Callable[..., int] = needed("xray_examples.demo", by="The demo", extras="server,examples").run_demo
     return run_demo(out, keep=keep, as_json=as_json)
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from xray.exceptions import XRayError
+from xray.cli.needed import needed
 from xray.wording import size
 
 StoreUrl = Annotated[
@@ -157,13 +157,7 @@ def import_(
 
 
 def _commands() -> ModuleType:
-    try:
-        from xray_server import commands
-    except ImportError as error:
-        raise XRayError(
-            f"This needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
-        ) from None
-    return commands
+    return needed("xray_server.commands", by="This")
 
 
 def _print_json(answer: Any) -> None:
