@@ -142,7 +142,7 @@ def runs(
     status: Annotated[str | None, typer.Option(help="running, success or failure.")] = None,
     version: Annotated[str | None, typer.Option(help="Only runs of this version.")] = None,
     environment: Annotated[str | None, typer.Option(help="Only runs in this environment.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only runs that began at or after this ISO 8601 time.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only runs of the last 7d, 12h, or since a time.")] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
     as_json: AsJson = False,

@@ -119,8 +119,8 @@ def export(
     ] = "-",
     form: Annotated[str, typer.Option("--format", help="jsonl, parquet, or a plugin's exporter.")] = "jsonl",
     label: Annotated[str | None, typer.Option("--label", "-p", help="Only runs of this pipeline.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only runs that began at or after this ISO 8601 time.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only runs that began before this ISO 8601 time.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only runs of the last 7d, 12h, or since a time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only runs from before 7d, 12h, or a time.")] = None,
 ) -> None:
     """Write runs with their stages and candidates as JSON Lines, which 'xray import' takes, or as Parquet files."""
     _commands().export(
