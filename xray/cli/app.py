@@ -7,10 +7,9 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from xray.cli import alerts as alert_commands
 from xray.cli import insight, overview, upkeep
@@ -20,6 +19,8 @@ from xray.cli import show as views
 from xray.cli import spool as spool_commands
 from xray.cli.asked import read_question
 from xray.cli.needed import needed
+from xray.cli.options import AsJson, Cursor, Limit, Pipeline, Server
+from xray.cli.printing import new_console, print_json
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
 from xray.exceptions import XRayError
@@ -37,18 +38,9 @@ app.add_typer(plugin_commands.app, name="plugins")
 app.add_typer(question_commands.app, name="questions")
 app.add_typer(alert_commands.app, name="alerts")
 
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server", envvar="XRAY_SERVER_URL", help="The service's address.", show_default="http://127.0.0.1:7350"
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many rows at most.")]
-Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where an earlier answer stopped.")]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = new_console()
+err = new_console(stderr=True)
 
 
 upkeep.install(app)
@@ -100,10 +92,6 @@ def _print_error(error: XRayError, *, as_json: bool) -> None:
             err.print(line, markup=False, soft_wrap=True)
 
 
-def _print_json(answer: Any) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False, default=repr))
-
-
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
@@ -138,7 +126,7 @@ def serve(
 @app.command()
 def runs(
     server: Server = None,
-    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Only runs with this label.")] = None,
+    pipeline: Pipeline = None,
     status: Annotated[str | None, typer.Option(help="running, success or failure.")] = None,
     version: Annotated[str | None, typer.Option(help="Only runs of this version.")] = None,
     environment: Annotated[str | None, typer.Option(help="Only runs in this environment.")] = None,
@@ -159,7 +147,7 @@ def runs(
             cursor=cursor,
         )
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         views.print_runs(out, answer)
 
@@ -174,7 +162,7 @@ def show(
     with Client(server) as client:
         answer = client.run(client.run_id(run))
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         views.print_run(out, answer)
 
@@ -211,7 +199,7 @@ def query(
         asked |= {name: value for name, value in given if value is not None}
         answer = client.query(asked)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     elif "explanation" in answer:
         views.print_explanation(out, answer["explanation"])
     else:
@@ -237,7 +225,7 @@ def aggregate(
     with Client(server) as client:
         answer = client.aggregate(read_question(question, file) | ({"explain": True} if explain else {}))
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     elif "explanation" in answer:
         views.print_explanation(out, answer["explanation"])
     else:
@@ -259,7 +247,7 @@ def settings(as_json: Annotated[bool, typer.Option("--json", help="Print them as
     """Show each setting of the SDK: the value in force, where it comes from, its variable, what it does."""
     found = settings_in_force(os.environ)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print_settings(out, found)
 
