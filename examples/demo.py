@@ -211,7 +211,7 @@ def _walk_through(client: Client, say: Callable[..., None]) -> dict[str, Any]:
         say(f"\n[bold]{len(steps)}. {escape(step.title)}[/]")
         for question in step.questions:
             say(f"  [cyan]{escape(json.dumps(question))}[/]", highlight=False, soft_wrap=True)
-        say(Padding(Text(f"→ {step.finding}"), (0, 0, 0, 2)))
+        say(Padding(Text(f"→ {step.finding}"), (0, 0, 0, 2), expand=False))
 
     result = Walkthrough(partial(ask, client), show).run(sold="laptop stand", matched="phone case")
     say(f"\n[bold green]The cause:[/] {escape(result['conclusion'])}", highlight=False)

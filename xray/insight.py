@@ -12,7 +12,7 @@ from urllib.parse import quote
 from xray.exceptions import ServiceError, XRayError
 from xray.html import table
 from xray.ids import is_id
-from xray.wording import inert
+from xray.wording import counted, inert
 
 Json = dict[str, Any]
 
@@ -178,7 +178,7 @@ class AnalysisView(Insight):
         if self["suspicious"] is None:
             return str(self.get("reason") or "Nothing can be said")
         if not self["suspicious"]:
-            return f"Nothing unusual, compared with {self['history']} other runs"
+            return f"Nothing unusual, compared with {counted(self['history'], 'other run')}"
         return f"{self['faulty_stage']} is suspected: {self.get('reason')}"
 
 
@@ -191,7 +191,7 @@ class LostView(Insight):
     def headline(self) -> str:
         """How often it was lost."""
         lost = sum(row["lost"] for row in self.rows)
-        return f"{self['candidate_id']} was lost {lost:,} times in {self['sightings']:,} sightings"
+        return f"{self['candidate_id']} was lost {counted(lost, 'time')} in {counted(self['sightings'], 'sighting')}"
 
 
 class TrendsView(Insight):
@@ -207,7 +207,7 @@ class TrendsView(Insight):
         """How much there is."""
         times = len({row["from"] for row in self.rows})
         stages = sum(row["stages"] for row in self.rows)
-        return f"{stages:,} stages in {times:,} stretches of {self['bucket']}"
+        return f"{counted(stages, 'stage')} in {counted(times, 'stretch', 'stretches')} of {self['bucket']}"
 
 
 class InsightCalls:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 Document = Mapping[str, Any]
+
+_ISO_UTC = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z\Z", re.ASCII)
 
 _BUILT_IN_TYPES = frozenset({"filtering", "generation", "ranking", "raw", "retrieval", "scoring", "selection"})
 _SAID_ALREADY = frozenset({"duration_ms", "input_count", "output_count", "fail_ratio", "kendall_tau"})
@@ -36,7 +39,32 @@ def duration(duration_ms: float | None) -> str:
         return f"{duration_ms * 1000:.0f} µs"
     if duration_ms < 1000:
         return f"{duration_ms:.1f} ms"
-    return f"{duration_ms / 1000:.2f} s"
+    for unit, factor, limit in (("s", 1000, 120), ("min", 60_000, 120), ("h", 3_600_000, 48)):
+        if duration_ms < limit * factor:
+            return f"{duration_ms / factor:.{2 if unit == 's' else 1}f} {unit}"
+    return f"{duration_ms / 86_400_000:.1f} d"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number of things: ``1 run``, ``2,000 runs``.
+
+    Args:
+        number: How many.
+        one: The word for one of them.
+        many: The word for several; ``one`` with an "s" where it is None.
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def moment(time: Any) -> str:
+    """A moment to the second: ``2026-11-01 12:00:05Z``.
+
+    Args:
+        time: ISO 8601 in UTC, as the service answers; anything else is only made inert.
+    """
+    text = inert(time)
+    found = _ISO_UTC.match(text)
+    return f"{found[1]} {found[2]}Z" if found else text
 
 
 def size(size_bytes: int) -> str:

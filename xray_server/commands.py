@@ -18,9 +18,9 @@ from typing import Any, BinaryIO, TypeVar
 from xray.exceptions import XRayError, did_you_mean
 from xray.guard import Guard
 from xray.plugins import installed
+from xray_server.api.moments import moment_ms
 from xray_server.daemons.retention import Retention, planned, policy_of
 from xray_server.exporting import batch_of
-from xray_server.field_values import check_time
 from xray_server.settings import ServerSettings
 from xray_server.stores.base import Store
 from xray_server.stores.opening import open_store
@@ -105,8 +105,8 @@ def export(
         form: ``jsonl``, ``parquet``, or the name of a plugin's exporter.
         project: The project.
         label: Only runs of this pipeline.
-        since: Only runs that began at or after this ISO 8601 time.
-        until: Only runs that began before this time.
+        since: Only runs that began at or after: ``7d``, or ISO 8601 with a zone.
+        until: Only runs that began before.
         progress: Told how many runs are done.
 
     Raises:
@@ -122,9 +122,7 @@ def export(
         raise XRayError("Parquet files go into a folder.", code="bad_usage", path="--out", hint="Name one with --out.")
     if found is not None and file != "-":
         raise XRayError(f"The exporter '{form}' writes no file.", code="bad_usage", path="--out", hint="Leave it out.")
-    times = [
-        None if text is None else check_time(text, name) for name, text in (("--since", since), ("--until", until))
-    ]
+    times = [moment_ms(text, name) for name, text in (("--since", since), ("--until", until))]
     wanted = Wanted(project, label, *times)
 
     async def use(opened: Store) -> None:

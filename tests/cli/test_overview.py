@@ -30,7 +30,7 @@ def test_trends_are_printed_and_given_as_json(service: Service):
     """Markup in what users recorded is inert; the JSON is the service's answer."""
     done = xray_cli("trends", "[b]shop", "--by", "version,label", service=service)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "2 stages in 1 stretches of 12h" in done.stdout
+    assert "2 stages in 1 stretch of 12h" in done.stdout
     assert "[b]shop" in done.stdout
     assert "75.0%" in done.stdout
     answer = json.loads(xray_cli("trends", "--stage", "judge", "--bucket", "1h", "--json", service=service).stdout)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import itertools
+import re
+
 import pytest
 
 from tests.server.helpers import (
@@ -17,6 +21,8 @@ from tests.server.helpers import (
     run_start,
     stage,
 )
+from xray_server.api import models
+from xray_server.api.moments import moment_ms
 from xray_server.stores.base import Store
 
 EVENTS = [
@@ -98,6 +104,36 @@ def test_a_cursor_goes_on(tmp_path):
         assert found == whole
 
     reading(tmp_path, use, *runs)
+
+
+def test_the_last_days_are_the_same_days_on_every_page(tmp_path, monkeypatch):
+    """A stretch of time is counted back from when the first page was asked for, however long reading takes."""
+    asked_ms = moment_ms("2026-11-08T00:00:00Z", "since")
+    clock = itertools.count(asked_ms, 3_600_000)
+    monkeypatch.setattr(models, "now_ms", lambda: next(clock))
+
+    async def use(client):
+        four = await rows(client, "/v1/runs?since=2026-11-03T00:00:00Z&until=2026-11-07T00:00:00Z")
+        for path, expected in (
+            ("/v1/runs?since=5d&until=1d", [run["id"] for run in four]),
+            ("/v1/stages?since=8d", [OTHER_STAGE_ID, STAGE_ID]),
+        ):
+            found, cursor = [], ""
+            while cursor is not None:
+                answer = (await client.get(f"{path}&limit=1" + (f"&cursor={cursor}" if cursor else ""))).json()
+                found += [row["id"] for row in answer["rows"]]
+                cursor = answer["cursor"]
+            assert found == expected
+        page, pages = "/?since=5d&until=1d&limit=1", 0
+        while page is not None:
+            answer = await client.get(page)
+            assert answer.status_code == 200, answer.text
+            pages += 1
+            link = re.search(r'rel="next" href="([^"]+)"', answer.text)
+            page = html.unescape(link[1]) if link else None
+        assert pages == 4
+
+    reading(tmp_path, use, *(later_run(n) for n in range(7)))
 
 
 def test_one_run_with_its_stages(tmp_path):
@@ -218,7 +254,7 @@ def test_a_question(tmp_path):
         ("GET", "/v1/runs?limit=1001", 422, "bad_parameter", "limit"),
         ("GET", "/v1/runs?limit=many", 422, "bad_parameter", "limit"),
         ("GET", "/v1/runs?status=done", 422, "unknown_word", "status"),
-        ("GET", "/v1/runs?since=yesterday", 422, "wrong_type", "since"),
+        ("GET", "/v1/runs?since=yesterday", 422, "bad_parameter", "since"),
         ("GET", "/v1/stages?run_id=7", 422, "wrong_type", "run_id"),
         ("GET", "/v1/runs?cursor=x", 422, "bad_cursor", "cursor"),
     ],

@@ -7,12 +7,10 @@ from types import ModuleType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from xray.cli.needed import needed
+from xray.cli.printing import Grid, new_console
 from xray.cli.upkeep import AsJson, StoreUrl
-from xray.exceptions import XRayError
 from xray.wording import inert
 
 app = typer.Typer(help="Look at alert rules: xray serve watches those of XRAY_SERVER_ALERTS.", no_args_is_help=True)
@@ -21,7 +19,7 @@ File = Annotated[
     str | None, typer.Option("--file", "-f", help="The file of rules.", show_default="that of XRAY_SERVER_ALERTS")
 ]
 
-out = Console(highlight=False)
+out = new_console()
 
 
 @app.command("list")
@@ -31,12 +29,12 @@ def list_(file: File = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    table = Table("rule", "fires where", "channels", box=None, pad_edge=False)
+    grid = Grid("rule", "fires where", "channels")
     for rule in found["rules"]:
         figure = json.dumps(rule["value"], ensure_ascii=False)
         where = f"{figure} is {_limit(rule)}, over {rule['over']}, of {rule['at_least']} or more stages"
-        table.add_row(*(escape(inert(cell)) for cell in (rule["name"], where, ", ".join(rule["channels"]))))
-    out.print(table)
+        grid.row(rule["name"], where, ", ".join(rule["channels"]))
+    grid.print(out)
     out.print(
         "Channels: " + ", ".join(f"{inert(each['name'])} ({inert(each['type'])})" for each in found["channels"]),
         markup=False,
@@ -55,13 +53,12 @@ def check(
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        table = Table("rule", "state", "value", "limit", "stages", "", box=None, pad_edge=False)
+        grid = Grid("rule", "state", "value", "limit", "stages", "", numbers=("value", "stages"))
         for row in found["rules"]:
             sent = "; ".join(f"{channel}: {what}" for channel, what in row.get("sent", {}).items())
             value = "" if row["value"] is None else f"{row['value']:g}"
-            cells = (row["name"], row["state"], value, _limit(row), str(row["stages"]), row["error"] or sent)
-            table.add_row(*(escape(inert(cell)) for cell in cells))
-        out.print(table)
+            grid.row(row["name"], row["state"], value, _limit(row), row["stages"], row["error"] or sent)
+        grid.print(out)
     return 1 if any(row["state"] in ("firing", "unknown") for row in found["rules"]) else 0
 
 
@@ -70,10 +67,4 @@ def _limit(rule: dict[str, Any]) -> str:
 
 
 def _commands() -> ModuleType:
-    try:
-        from xray_server.alerts import commands
-    except ImportError as error:
-        raise XRayError(
-            f"This needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
-        ) from None
-    return commands
+    return needed("xray_server.alerts.commands", by="This")

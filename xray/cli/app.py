@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from xray.cli import alerts as alert_commands
 from xray.cli import insight, overview, upkeep
@@ -20,6 +18,9 @@ from xray.cli import questions as question_commands
 from xray.cli import show as views
 from xray.cli import spool as spool_commands
 from xray.cli.asked import read_question
+from xray.cli.needed import needed
+from xray.cli.options import AsJson, Cursor, Limit, Pipeline, Server
+from xray.cli.printing import new_console, print_json
 from xray.cli.settings import print_settings, settings_in_force
 from xray.client import Client
 from xray.exceptions import XRayError
@@ -37,18 +38,9 @@ app.add_typer(plugin_commands.app, name="plugins")
 app.add_typer(question_commands.app, name="questions")
 app.add_typer(alert_commands.app, name="alerts")
 
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server", envvar="XRAY_SERVER_URL", help="The service's address.", show_default="http://127.0.0.1:7350"
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many rows at most.")]
-Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where an earlier answer stopped.")]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = new_console()
+err = new_console(stderr=True)
 
 
 upkeep.install(app)
@@ -100,10 +92,6 @@ def _print_error(error: XRayError, *, as_json: bool) -> None:
             err.print(line, markup=False, soft_wrap=True)
 
 
-def _print_json(answer: Any) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False, default=repr))
-
-
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
@@ -128,12 +116,7 @@ def serve(
     open_browser: Annotated[bool, typer.Option("--open", help="Open the dashboard in the browser.")] = False,
 ) -> int:
     """Run the service; with no options on the embedded store, in one file below the current folder."""
-    try:
-        from xray_server.serve import serve as start
-    except ImportError as error:
-        raise XRayError(
-            f"The service needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
-        ) from None
+    start: Callable[..., int] = needed("xray_server.serve", by="The service").serve
     return start(
         host=host, port=port, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk,
         open_browser=open_browser,
@@ -143,11 +126,11 @@ def serve(
 @app.command()
 def runs(
     server: Server = None,
-    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Only runs with this label.")] = None,
+    pipeline: Pipeline = None,
     status: Annotated[str | None, typer.Option(help="running, success or failure.")] = None,
     version: Annotated[str | None, typer.Option(help="Only runs of this version.")] = None,
     environment: Annotated[str | None, typer.Option(help="Only runs in this environment.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only runs that began at or after this ISO 8601 time.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only runs of the last 7d, 12h, or since a time.")] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
     as_json: AsJson = False,
@@ -164,7 +147,7 @@ def runs(
             cursor=cursor,
         )
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         views.print_runs(out, answer)
 
@@ -179,7 +162,7 @@ def show(
     with Client(server) as client:
         answer = client.run(client.run_id(run))
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         views.print_run(out, answer)
 
@@ -216,7 +199,7 @@ def query(
         asked |= {name: value for name, value in given if value is not None}
         answer = client.query(asked)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     elif "explanation" in answer:
         views.print_explanation(out, answer["explanation"])
     else:
@@ -242,7 +225,7 @@ def aggregate(
     with Client(server) as client:
         answer = client.aggregate(read_question(question, file) | ({"explain": True} if explain else {}))
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     elif "explanation" in answer:
         views.print_explanation(out, answer["explanation"])
     else:
@@ -255,13 +238,7 @@ def demo(
     as_json: AsJson = False,
 ) -> int:
     """Run example pipelines on real data, ask about them, and walk a planted fault to its cause."""
-    try:
-        run_demo: Callable[..., int] = importlib.import_module("xray_examples.demo").run_demo
-    except ImportError as error:
-        raise XRayError(
-            f"The demo needs {error.name}, which is not installed.",
-            hint="pip install 'xray-decisions[server,examples]'",
-        ) from None
+    run_demo: Callable[..., int] = needed("xray_examples.demo", by="The demo", extras="server,examples").run_demo
     return run_demo(out, keep=keep, as_json=as_json)
 
 
@@ -270,7 +247,7 @@ def settings(as_json: Annotated[bool, typer.Option("--json", help="Print them as
     """Show each setting of the SDK: the value in force, where it comes from, its variable, what it does."""
     found = settings_in_force(os.environ)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print_settings(out, found)
 

@@ -6,28 +6,19 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from xray.cli.options import AsJson, Pipeline, Server
+from xray.cli.printing import Grid, new_console, number, print_json
 from xray.client import Client
 from xray.exceptions import XRayError
 from xray.insight import Insight
-from xray.wording import inert, percent, top_labels
+from xray.wording import inert, moment, percent, top_labels
 
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server", envvar="XRAY_SERVER_URL", help="The service's address.", show_default="http://127.0.0.1:7350"
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 Run = Annotated[str, typer.Argument(help="A run's id, its key, or 'latest'.")]
 Candidate = Annotated[str, typer.Argument(help="The candidate's id.")]
 Since = Annotated[str | None, typer.Option("--since", help="Runs that started in the last 7d, 12h, or since a time.")]
-Pipeline = Annotated[str | None, typer.Option("--pipeline", "-p", help="Only runs with this label.")]
 
-out = Console(highlight=False)
+out = new_console()
 
 
 def install(app: typer.Typer) -> None:
@@ -46,7 +37,10 @@ def why(run: Run, candidate: Candidate, server: Server = None, as_json: AsJson =
         answer = client.why(run, candidate)
     if _printed(answer, as_json):
         return
-    table = _table("stage", "type", "seen", "verdict", "why", "score", "from cutoff", "rank", "before")
+    table = Grid(
+        "stage", "type", "seen", "verdict", "why", "score", "from cutoff", "rank", "before",
+        numbers=("score", "from cutoff", "rank", "before"), spare=("type",),
+    )  # fmt: skip
     for step in answer.rows:
         reason = ": ".join(inert(step[name]) for name in ("reason_label", "reason_text") if step.get(name))
         verdict = inert(step.get("verdict"))
@@ -56,11 +50,11 @@ def why(run: Run, candidate: Candidate, server: Server = None, as_json: AsJson =
             capture = step["capture"]
             reason = f"{capture['kept']:,} of {capture['seen']:,} candidates are kept ({capture['why']})"
         distance = (step.get("cutoff") or {}).get("distance")
-        _row(
-            table, step["path"], step["type"], step["seen"], verdict, reason, _number(step.get("score")),
+        table.row(
+            step["path"], step["type"], step["seen"], verdict, reason, number(step.get("score")),
             "" if distance is None else f"{distance:+.4g}", step.get("rank"), step.get("rank_before"),
         )  # fmt: skip
-    out.print(table)
+    table.print(out)
 
 
 def lost(
@@ -75,12 +69,17 @@ def lost(
         answer = client.lost(candidate, since=since, label=pipeline)
     if _printed(answer, as_json):
         return
-    table = _table("pipeline", "stage", "type", "seen", "lost", "reasons", "last", "a run")
+    table = Grid(
+        "pipeline", "stage", "type", "seen", "lost", "reasons", "last", "a run",
+        numbers=("seen", "lost"), whole=("a run",), spare=("type", "last"),
+    )  # fmt: skip
     for row in answer.rows:
         reasons = top_labels({label or "no label": count for label, count in row["reasons"].items()})
         example = row["runs"][0] if row["runs"] else ""
-        _row(table, row["label"], row["path"], row["type"], row["seen"], row["lost"], reasons, row["last_at"], example)
-    out.print(table)
+        table.row(
+            row["label"], row["path"], row["type"], row["seen"], row["lost"], reasons, moment(row["last_at"]), example
+        )
+    table.print(out)
     if not answer["complete"]:
         out.print("[dim]There may be more: narrow it with --since or --pipeline.[/]")
     coverage = answer["coverage"]
@@ -109,25 +108,31 @@ def funnel(
         answer = client.funnel(run or "latest")
     if _printed(answer, as_json):
         return
-    table = _table("stage", "type", "in", "out", "dropped", "balance", "checked by", "flags")
+    table = Grid(
+        "stage", "type", "in", "out", "dropped", "balance", "checked by", "flags",
+        numbers=("in", "out", "dropped"), spare=("type", "checked by"),
+    )  # fmt: skip
     for row in answer.rows:
         flags = ", ".join(_flag(flag) for flag in row["flags"])
-        _row(
-            table, row["path"], row["type"], row["in"], row["out"], row["dropped"], row["balance"], row["checked"],
+        table.row(
+            row["path"], row["type"], row["in"], row["out"], row["dropped"], row["balance"], row["checked"],
             flags,
         )  # fmt: skip
-    out.print(table)
+    table.print(out)
 
 
 def _print_over_time(answer: Insight, as_json: bool) -> None:
     if _printed(answer, as_json):
         return
-    table = _table("from", "stage", "runs", "in", "out", "fail ratio", "labels", "failures")
+    table = Grid(
+        "from", "stage", "runs", "in", "out", "fail ratio", "labels", "failures",
+        numbers=("runs", "in", "out", "fail ratio", "failures"), whole=("from",), spare=("failures",),
+    )  # fmt: skip
     for row in answer.rows:
         ratio = "" if row["fail_ratio"] is None else percent(row["fail_ratio"])
         labels = top_labels(row["label_counts"])
-        _row(table, row["from"], row["path"], row["runs"], row["in"], row["out"], ratio, labels, row["failures"])
-    out.print(table)
+        table.row(moment(row["from"]), row["path"], row["runs"], row["in"], row["out"], ratio, labels, row["failures"])
+    table.print(out)
 
 
 def diff(
@@ -143,19 +148,22 @@ def diff(
         return
     for change in answer["input"][:10]:
         out.print(f"input {inert(change['path'])}: {inert(change['a'])} → {inert(change['b'])}", markup=False)
-    table = _table("stage", "differs", "common", "only in A", "only in B", "flipped", "tau", "metrics")
+    table = Grid(
+        "stage", "differs", "common", "only in A", "only in B", "flipped", "tau", "metrics",
+        numbers=("common", "only in A", "only in B", "flipped", "tau"), spare=("tau",),
+    )  # fmt: skip
     for row in answer.rows:
         tau = (row["rank_correlation"] or {}).get("kendall_tau")
         metrics = [change for change in row["metrics"] if change["name"] != "duration_ms"]
-        named = ", ".join(f"{change['name']} {_number(change['a'])} → {_number(change['b'])}" for change in metrics[:3])
-        _row(
-            table, row["path"], "yes" if row["differs"] else "no", row["common"], _count(row["only_in_a"]),
-            _count(row["only_in_b"]), len(row["flips"]), _number(tau), named,
+        named = ", ".join(f"{change['name']} {number(change['a'])} → {number(change['b'])}" for change in metrics[:3])
+        table.row(
+            row["path"], "yes" if row["differs"] else "no", row["common"], _count(row["only_in_a"]),
+            _count(row["only_in_b"]), len(row["flips"]), number(tau), named,
         )  # fmt: skip
     for name in ("a", "b"):
         for path in answer[f"only_in_{name}"]:
-            _row(table, path, f"only in {name.upper()}")
-    out.print(table)
+            table.row(path, f"only in {name.upper()}")
+    table.print(out)
     for flip in answer["flips"][:20]:
         before, after = (
             f"{flip['verdict'][side] or ('went on' if flip['went_on'][side] else 'lost')}"
@@ -191,14 +199,14 @@ def compare(
             answer = client.compare(_filter(a, "--a"), _filter(b, "--b"), level=level)
     if _printed(answer, as_json):
         return
-    table = _table("stage", "what", "A", "B", "effect", "p", "q", "moved")
+    table = Grid("stage", "what", "A", "B", "effect", "p", "q", "moved", numbers=("A", "B", "p", "q"), spare=("p",))
     for row in [row for row in answer.rows if row["moved"]] or answer.rows[:10]:
         what, pair = ("metric", "median") if "metric" in row else ("label", "share")
-        sides = [percent(side) if what == "label" else _number(side) for side in row[pair]]
+        sides = [percent(side) if what == "label" else number(side) for side in row[pair]]
         effect = f"{row['effect']:+.2f} {row['effect_is']}"
         moved = "yes" if row["moved"] else ""
-        _row(table, row["path"], f"{what} {row[what]}", *sides, effect, f"{row['p']:.2g}", f"{row['q']:.2g}", moved)
-    out.print(table)
+        table.row(row["path"], f"{what} {row[what]}", *sides, effect, f"{row['p']:.2g}", f"{row['q']:.2g}", moved)
+    table.print(out)
 
 
 def whatif(
@@ -229,14 +237,17 @@ def whatif(
     for row in answer["labels"] if threshold is not None else ():
         out.print(f"without {inert(row['label'])}, {row['more']:,} more survive", markup=False)
     if threshold is not None:
-        table = _table("candidate", "score", "from threshold", "would pass", "went on", "label")
+        table = Grid(
+            "candidate", "score", "from threshold", "would pass", "went on", "label",
+            numbers=("score", "from threshold"), whole=("candidate",),
+        )  # fmt: skip
         for row in answer.rows:
             now = {True: "yes", False: "no", None: "not known"}[row["now"]]
-            _row(
-                table, row["candidate_id"], _number(row["score"]), f"{row['distance']:+.4g}",
+            table.row(
+                row["candidate_id"], number(row["score"]), f"{row['distance']:+.4g}",
                 "yes" if row["passes"] else "no", now, row.get("reason_label"),
             )  # fmt: skip
-        out.print(table)
+        table.print(out)
 
 
 def analyze(
@@ -254,13 +265,13 @@ def analyze(
         answer = client.analyze(run, store=store, history=history, version=version)
     if _printed(answer, as_json):
         return
-    table = _table("suspect", "type", "blame", "evidence")
+    table = Grid("suspect", "type", "blame", "evidence", numbers=("blame",), spare=("type",))
     for row in answer["suspects"]:
-        _row(table, row["path"], row["type"], f"{row['blame']:.2f}", row["evidence"][0]["text"])
+        table.row(row["path"], row["type"], f"{row['blame']:.2f}", row["evidence"][0]["text"])
         for evidence in row["evidence"][1:4]:
-            _row(table, "", "", "", evidence["text"])
+            table.row("", "", "", evidence["text"])
     if answer["suspects"]:
-        out.print(table)
+        table.print(out)
     for name, opinion in (answer.get("plugins") or {}).items():
         said = [f"{each['path']} ({'; '.join(each['evidence'])})" for each in opinion.get("suspects", ())]
         text = opinion.get("failed") or "; ".join([*filter(None, [opinion.get("reason")]), *said]) or "suspects nothing"
@@ -272,7 +283,7 @@ def analyze(
 def _printed(answer: Insight, as_json: bool) -> bool:
     """Print the answer as JSON, or its headline; whether that was all."""
     if as_json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False, default=repr))
+        print_json(answer)
         return True
     if answer.headline:
         out.print(inert(answer.headline), markup=False, style="bold", soft_wrap=True)
@@ -287,18 +298,6 @@ def _filter(text: str | None, option: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise XRayError(f"{option} is a JSON object.", code="bad_json", path=option, hint='{"version": "2026.11"}')
     return parsed
-
-
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
-
-
-def _row(table: Table, *cells: Any) -> None:
-    table.add_row(*(escape(inert(cell)) for cell in cells))
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else ""
 
 
 def _count(named: Any) -> str:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from xray.cli.options import AsJson, Server
+from xray.cli.printing import Grid, new_console, number, print_json
 from xray.client import Client
-from xray.wording import duration, inert, percent, size, top_labels
+from xray.wording import duration, inert, moment, percent, size, top_labels
 
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server", envvar="XRAY_SERVER_URL", help="The service's address.", show_default="http://127.0.0.1:7350"
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
-
-out = Console(highlight=False)
+out = new_console()
 
 
 def install(app: typer.Typer) -> None:
@@ -57,21 +48,24 @@ def trends(
             pipeline, name=stage, type=type_, version=version, since=since, until=until, bucket=bucket, by=by
         )
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     out.print(inert(answer.headline), markup=False, style="bold")
-    table = Table("from", *answer["by"], "stages", "failed", "in", "out", "fail ratio", "labels", "p50", "p99",
-                  "score p50", box=None, pad_edge=False)  # fmt: skip
+    figures = ("stages", "failed", "in", "out", "fail ratio", "p50", "p99", "score p50")
+    grid = Grid(
+        "from", *answer["by"], *figures, "labels",
+        numbers=figures, whole=("from",), spare=("score p50", "p99", "failed", "p50"),
+    )  # fmt: skip
     for row in answer.rows:
         time = row["duration_ms"] or {}
         ratio = "" if row["fail_ratio"] is None else percent(row["fail_ratio"])
         labels = top_labels({label: found["count"] for label, found in row["labels"].items()})
-        _row(
-            table, row["from"], *(row[name] for name in answer["by"]), row["stages"], row["failures"] or "", row["in"],
-            row["out"], ratio, labels, duration(time.get("p50")), duration(time.get("p99")),
-            _number((row["score"] or {}).get("p50")),
+        grid.row(
+            moment(row["from"]), *(row[name] for name in answer["by"]), row["stages"], row["failures"] or "", row["in"],
+            row["out"], ratio, duration(time.get("p50")), duration(time.get("p99")),
+            number((row["score"] or {}).get("p50")), labels,
         )  # fmt: skip
-    out.print(table)
+    grid.print(out)
     if not answer["complete"]:
         out.print("[dim]There are earlier rows: narrow it, or take a longer --bucket.[/]")
 
@@ -81,12 +75,12 @@ def system(server: Server = None, as_json: AsJson = False) -> None:
     with Client(server) as client:
         answer = client.system()
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, text in _lines(answer):
-        table.add_row(f"[bold]{name}[/]", escape(inert(text)))
-    out.print(table)
+    lines = _lines(answer)
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        out.print(Text.assemble((name.ljust(width), "bold"), "  ", inert(text)), soft_wrap=True)
 
 
 def _lines(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -108,21 +102,9 @@ def _lines(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("model", answer["model"]))
     for name, state in answer["tasks"].items():
         said = ", ".join(f"{key} {value}" for key, value in state.items() if value not in (None, False))
-        lines.append((f"task {inert(name)}", said))
+        lines.append((f"task {inert(name)}", said or "no errors"))
     for plugin in answer["plugins"]:
         lines += [("problem", f"{plugin['name']}: {problem}") for problem in plugin["problems"]]
     outside = [plugin["name"] for plugin in answer["plugins"] if plugin["origin"] != "built-in"]
     lines.append(("plugins", ", ".join(outside) or "the built-in ones only"))
     return lines
-
-
-def _print_json(answer: Mapping[str, Any]) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False, default=repr))
-
-
-def _row(table: Table, *cells: Any) -> None:
-    table.add_row(*(escape(inert(cell)) for cell in cells))
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else ""

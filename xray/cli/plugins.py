@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from xray.cli.printing import Grid, new_console
 from xray.client import Client
 from xray.exceptions import XRayError
 from xray.named_hooks import NAMED_HOOKS
@@ -22,7 +22,7 @@ from xray.wording import inert
 
 app = typer.Typer(help="List plugins, or write a new one.")
 
-out = Console(highlight=False)
+out = new_console()
 
 
 @app.callback(invoke_without_command=True)
@@ -73,14 +73,12 @@ def print_plugins(console: Console, found: Mapping[str, Any]) -> None:
         console: Where to print.
         found: What :func:`xray.plugin_info.described` gave.
     """
-    table = Table("plugin", "version", "origin", "brings", box=None, pad_edge=False)
+    grid = Grid("plugin", "version", "origin", "brings")
     for plugin in found["plugins"]:
         brings = [f"stage type {each['name']}" for each in plugin["stage_types"]]
         brings += [f"{hook.word} {each}" for hook in NAMED_HOOKS for each in plugin.get(hook.listed, ())]
-        table.add_row(
-            *(_text(word) for word in (plugin["name"], plugin["version"], plugin["origin"])), _text(_list(brings))
-        )
-    console.print(table)
+        grid.row(plugin["name"], plugin["version"], plugin["origin"], _list(brings))
+    grid.print(console)
     own = [each for plugin in found["plugins"] if plugin["origin"] != "built-in" for each in plugin["stage_types"]]
     for stage_type in own:
         console.print(f"\n{_text(stage_type['name'])}: {_text(stage_type['meaning'])}", soft_wrap=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from xray.cli import show as views
 from xray.cli.asked import read_question
+from xray.cli.options import AsJson, Server
+from xray.cli.printing import Grid, new_console, print_json
 from xray.client import Client
 from xray.exceptions import XRayError, did_you_mean
 from xray.wording import inert
@@ -25,15 +25,8 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="The question's name.")]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server", envvar="XRAY_SERVER_URL", help="The service's address.", show_default="http://127.0.0.1:7350"
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 
-_out = Console(highlight=False)
+_out = new_console()
 
 
 @app.command("list")
@@ -42,16 +35,16 @@ def list_(server: Server = None, as_json: AsJson = False) -> None:
     with Client(server) as client:
         answer = client.questions()
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     elif not answer["rows"]:
         _out.print("No saved questions.")
     else:
-        table = Table("name", "answers", "parameters", "what for", box=None, pad_edge=False)
+        grid = Grid("name", "answers", "parameters", "what for", whole=("name",))
         for row in answer["rows"]:
             declared = ", ".join(_shown(name, each) for name, each in row["parameters"].items())
             kind = "figures" if "aggregate" in row else row["question"].get("return", "stages")
-            table.add_row(*map(_text, (row["name"], kind, declared, row.get("description") or "")))
-        _out.print(table)
+            grid.row(row["name"], kind, declared, row.get("description"))
+        grid.print(_out)
 
 
 @app.command()
@@ -86,7 +79,7 @@ def save(
             description=description,
         )
     if as_json:
-        _print_json(kept)
+        print_json(kept)
     else:
         _out.print(f"Saved as '{_text(kept['name'])}'.", soft_wrap=True)
 
@@ -97,7 +90,7 @@ def show(name: Name, server: Server = None, as_json: AsJson = False) -> None:
     with Client(server) as client:
         found = client.question(name)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     if found.get("description"):
         _out.print(_text(found["description"]), soft_wrap=True)
@@ -130,7 +123,7 @@ def run(
         given = dict(_value(each, declared) for each in values or ())
         answer = client.run_question(name, given, limit=limit, explain=explain)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     elif "explanation" in answer:
         views.print_explanation(_out, answer["explanation"])
     elif "aggregate" in answer:
@@ -187,10 +180,6 @@ def _read(type_: str, text: str) -> Any:
 def _shown(name: str, declared: Mapping[str, Any]) -> str:
     default = f"={json.dumps(declared['default'], ensure_ascii=False)}" if "default" in declared else ""
     return f"{name}:{declared['type']}{default}"
-
-
-def _print_json(answer: Any) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
 def _text(value: Any) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from xray.cli.printing import Grid
 from xray.exceptions import did_you_mean
 from xray.settings import SETTINGS, load_settings
 from xray.wording import inert
@@ -60,15 +60,15 @@ def print_settings(console: Console, found: Mapping[str, Any]) -> None:
         console: Where to print.
         found: What :func:`settings_in_force` gave.
     """
-    table = Table("setting", "value", "from", "variable", "what it does", box=None, pad_edge=False)
+    grid = Grid(
+        "setting", "value", "from", "variable", "what it does", whole=("setting", "variable"), spare=("variable",)
+    )
     for row in found["settings"]:
         value = "" if row["value"] is None else inert(row["value"])
-        style = "default" if row["source"] == "default" else "bold"
+        style = "" if row["source"] == "default" else "bold"
         help_text = f"{row['help']} ({row['unit']})" if row["unit"] else row["help"]
-        table.add_row(
-            row["name"], f"[{style}]{escape(value)}[/]", row["source"], row["variable"], escape(help_text)
-        )  # fmt: skip
-    console.print(table)
+        grid.row(row["name"], Text(value, style=style), row["source"], row["variable"], help_text)
+    grid.print(console)
     for problem in found["problems"]:
         console.print(inert(problem["message"]), style="yellow", markup=False, soft_wrap=True)
     for unknown in found["unknown"]:

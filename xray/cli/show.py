@@ -7,10 +7,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
-from xray.wording import Document, duration, error_line, figures, inert, percent, top_labels
+from xray.cli.printing import Grid, number
+from xray.wording import Document, duration, error_line, figures, inert, moment, percent, top_labels
 
 _STATUS_STYLES = {"success": "green", "failure": "red", "running": "yellow"}
 
@@ -21,22 +22,18 @@ def print_runs(console: Console, answer: Document) -> None:
     if not rows:
         console.print("No runs.")
         return
-    table = Table(
-        "run", "pipeline", "version", "started", "duration", "stages", "status", "key", box=None, pad_edge=False
-    )
+    grid = Grid(
+        "run", "pipeline", "version", "started", "duration", "stages", "status", "key",
+        numbers=("duration", "stages"), whole=("run", "started"), spare=("stages", "version", "duration", "started"),
+    )  # fmt: skip
     for run in rows:
-        status = str(run.get("status") or "")
-        table.add_row(
-            run["id"],
-            _text(run.get("label")),
-            _text(run.get("version")),
-            _text(run.get("started_at")),
-            duration(run.get("duration_ms")),
-            _text(run.get("stage_count")),
-            f"[{_STATUS_STYLES.get(status, 'default')}]{escape(status)}[/]",
-            _text(run.get("key")),
-        )
-    console.print(table)
+        status = inert(run.get("status"))
+        grid.row(
+            run["id"], run.get("label"), run.get("version"), moment(run.get("started_at")),
+            duration(run.get("duration_ms")), run.get("stage_count"),
+            Text(status, style=_STATUS_STYLES.get(status, "")), run.get("key"),
+        )  # fmt: skip
+    grid.print(console)
     _print_more(console, answer)
 
 
@@ -82,47 +79,38 @@ def print_answer(console: Console, question: Document, answer: Document) -> None
         print_runs(console, answer)
         return
     elif returns == "candidates":
-        table = Table("candidate", "verdict", "reason label", "score", "rank", "stage", "run", box=None, pad_edge=False)
+        grid = Grid(
+            "candidate", "verdict", "reason label", "score", "rank", "stage", "run",
+            numbers=("score", "rank"), whole=("candidate", "run"), spare=("rank", "score"),
+        )  # fmt: skip
         for row in rows:
-            score = row.get("score")
-            table.add_row(
-                _text(row.get("candidate_id")), _text(row.get("verdict")), _text(row.get("reason_label")),
-                f"{score:.4g}" if isinstance(score, (int, float)) else "", _text(row.get("rank")),
-                _text(row.get("stage_name") or row.get("stage_id")), _text(row.get("run_id")),
+            grid.row(
+                row.get("candidate_id"), row.get("verdict"), row.get("reason_label"), number(row.get("score")),
+                row.get("rank"), row.get("stage_name") or row.get("stage_id"), row.get("run_id"),
             )  # fmt: skip
-        console.print(table)
+        grid.print(console)
     else:
-        table = Table(
-            "pipeline",
-            "stage",
-            "type",
-            "in",
-            "out",
-            "fail ratio",
-            "labels",
-            "duration",
-            "run",
-            box=None,
-            pad_edge=False,
-        )
+        grid = Grid(
+            "pipeline", "stage", "type", "in", "out", "fail ratio", "labels", "duration", "run",
+            numbers=("in", "out", "fail ratio", "duration"), whole=("run",), spare=("duration", "type", "labels"),
+        )  # fmt: skip
         for row in rows:
             metrics = row.get("metrics") or {}
             ratio = metrics.get("fail_ratio")
-            table.add_row(
-                _text((row.get("pipeline") or {}).get("label")), _text(row.get("name")), _text(row.get("type")),
-                _text(metrics.get("input_count")), _text(metrics.get("output_count")),
-                percent(ratio) if ratio is not None else "", escape(top_labels(metrics.get("label_counts") or {})),
-                duration(row.get("duration_ms")), _text(row.get("run_id")),
+            grid.row(
+                (row.get("pipeline") or {}).get("label"), row.get("name"), row.get("type"), metrics.get("input_count"),
+                metrics.get("output_count"), percent(ratio) if ratio is not None else "",
+                top_labels(metrics.get("label_counts") or {}), duration(row.get("duration_ms")), row.get("run_id"),
             )  # fmt: skip
-        console.print(table)
+        grid.print(console)
     _print_more(console, answer)
 
 
 def print_explanation(console: Console, explanation: Document) -> None:
     """How a question is read and run."""
     console.print(_text(explanation["question"]), soft_wrap=True)
-    for number, step in enumerate(explanation["steps"], 1):
-        console.print(f"[dim]{number}.[/] {_text(step)}", soft_wrap=True)
+    for place, step in enumerate(explanation["steps"], 1):
+        console.print(f"[dim]{place}.[/] {_text(step)}", soft_wrap=True)
     known = {True: "an index serves it", False: "no index serves it", None: "not known"}[explanation["indexed"]]
     console.print(f"[dim]Index:[/] {known}. {_text(explanation['plan'])}", soft_wrap=True)
 
@@ -136,20 +124,18 @@ def print_groups(console: Console, answer: Document) -> None:
     first = rows[0]
     names, figures_ = list(first["group"]), list(first["values"])
     has_time = "bucket" in first
-    titles = [*(["time"] if has_time else []), *names, *figures_]
-    table = Table(*(_text(title) for title in titles), box=None, pad_edge=False)
+    grid = Grid(*(["time"] if has_time else []), *names, *figures_, numbers=figures_)
     for row in rows:
-        when = [_text(row.get("bucket"))] if has_time else []
         numbers = (row["values"].get(name) for name in figures_)
-        table.add_row(
-            *when,
-            *(_text(row["group"].get(name)) for name in names),
+        grid.row(
+            *([moment(row.get("bucket"))] if has_time else []),
+            *(row["group"].get(name) for name in names),
             *(
                 "" if number is None else f"{number:,}" if isinstance(number, int) else f"{number:.6g}"
                 for number in numbers
             ),
         )
-    console.print(table)
+    grid.print(console)
     coverage = answer.get("coverage") or {}
     if coverage.get("complete") is False:
         console.print(f"[yellow]Only the latest {coverage['matched']:,} stages were read; ask about less.[/]")

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from xray.cli.printing import Grid, new_console
 from xray.delivery.http import HttpTransport
 from xray.delivery.spool_files import destination_of
 from xray.delivery.spool_view import flush as flush_spool
@@ -30,8 +29,8 @@ Folder = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
-_out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+_out = new_console()
+_err = new_console(stderr=True)
 
 
 def _folder(given: Path | None) -> Path:
@@ -48,13 +47,13 @@ def status(folder: Folder = None, as_json: AsJson = False) -> None:
     if not found["processes"] and not found["rejected"]["events"]:
         _out.print(f"Nothing waits in {found['folder']}.", soft_wrap=True)
         return
-    table = Table("process", "records", "bytes", "oldest", "is for", "", box=None, pad_edge=False)
+    grid = Grid("process", "records", "bytes", "oldest", "is for", "", numbers=("records", "bytes", "oldest"))
     for row in found["processes"]:
-        table.add_row(
+        grid.row(
             row["process"], f"{row['records']:,}", f"{row['bytes']:,}", _age(row["oldest_s"]),
-            inert(row["destination"] or "unknown"), "still runs and sends it itself" if row["lives"] else "has ended",
+            row["destination"] or "unknown", "still runs and sends it itself" if row["lives"] else "has ended",
         )  # fmt: skip
-    _out.print(table)
+    grid.print(_out)
     _out.print(f"{found['records']:,} records wait in {found['folder']}.", soft_wrap=True)
     if found["rejected"]["events"]:
         text = f"{found['rejected']['events']:,} events were not taken by the service and lie in *.rejected.jsonl; "

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
-from xray.exceptions import XRayError
+from xray.cli.needed import needed
+from xray.cli.printing import Grid, new_console, print_json
 from xray.wording import size
 
 StoreUrl = Annotated[
@@ -28,8 +26,8 @@ StoreUrl = Annotated[
 Project = Annotated[str, typer.Option(help="The project.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = new_console()
+err = new_console(stderr=True)
 store_commands = typer.Typer(help="Look after a store.", no_args_is_help=True)
 
 
@@ -64,7 +62,7 @@ def gc(
         dry_run=dry_run, store=store, keep_candidates=keep_candidates, keep_runs=keep_runs, max_disk=max_disk
     )
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     gone = found["removed"]
     out.print(f"Kept: {found['policy']['text']}.", markup=False)
@@ -85,14 +83,14 @@ def check(store: StoreUrl = None, as_json: AsJson = False) -> int:
     """Look at every index, and at how every question is answered; exit with 1 where something is wrong."""
     found = _commands().check(store)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return 0 if found["ok"] else 1
-    table = Table("", "what", "how it stands", box=None, pad_edge=False)
+    grid = Grid("", "what", "how it stands")
     for finding in found["findings"]:
-        mark = "[green]ok[/]" if finding["ok"] else "[red]bad[/]"
-        hint = f"\n[yellow]{escape(finding['hint'])}[/]" if finding["hint"] else ""
-        table.add_row(mark, escape(finding["what"]), escape(finding["detail"]) + hint)
-    out.print(table)
+        mark = Text("ok", style="green") if finding["ok"] else Text("bad", style="red")
+        hint = Text(f"\n{finding['hint']}" if finding["hint"] else "", style="yellow")
+        grid.row(mark, finding["what"], Text(finding["detail"]) + hint)
+    grid.print(out)
     bad = sum(not finding["ok"] for finding in found["findings"])
     out.print(
         f"{bad} of {len(found['findings'])} are not as they should be." if bad else "Everything is as it should be."
@@ -104,7 +102,7 @@ def usage(store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Say what the data takes on disk, and of how many runs, stages and candidate pages; large counts are estimates."""
     found = _commands().usage(store)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     counts = f"{found['run_count']:,} runs, {found['stage_count']:,} stages, {found['page_count']:,} candidate pages"
     out.print(f"{size(found['size_bytes'])}: {counts}.", markup=False)
@@ -119,8 +117,8 @@ def export(
     ] = "-",
     form: Annotated[str, typer.Option("--format", help="jsonl, parquet, or a plugin's exporter.")] = "jsonl",
     label: Annotated[str | None, typer.Option("--label", "-p", help="Only runs of this pipeline.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only runs that began at or after this ISO 8601 time.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only runs that began before this ISO 8601 time.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only runs of the last 7d, 12h, or since a time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only runs from before 7d, 12h, or a time.")] = None,
 ) -> None:
     """Write runs with their stages and candidates as JSON Lines, which 'xray import' takes, or as Parquet files."""
     _commands().export(
@@ -140,7 +138,7 @@ def import_(
     """Bring an export into a store. Doing it again is harmless; bad lines are named, and the good ones stored."""
     done = _commands().import_(store, file, project=project, progress=lambda total: _progress("bytes", total))
     if as_json:
-        _print_json(done)
+        print_json(done)
     else:
         for error in done["errors"]:
             err.print(f"line {error['line']}: {error['text']}", markup=False, soft_wrap=True, style="red")
@@ -157,17 +155,7 @@ def import_(
 
 
 def _commands() -> ModuleType:
-    try:
-        from xray_server import commands
-    except ImportError as error:
-        raise XRayError(
-            f"This needs {error.name}, which is not installed.", hint="pip install 'xray-decisions[server]'"
-        ) from None
-    return commands
-
-
-def _print_json(answer: Any) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
+    return needed("xray_server.commands", by="This")
 
 
 @contextlib.contextmanager

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from xray.exceptions import SchemaError, did_you_mean
+from xray.ids import now_ms
 from xray.schema import STATUSES
 from xray.stage_types.base import VERDICTS, Verdict
+from xray_server.api.answers import iso_time
+from xray_server.api.moments import is_stretch, moment_ms, pinned, unpinned
 from xray_server.query.parser import DEFAULT_LIMIT, MAX_LIMIT
 
 Status = Literal["running", "success", "failure"]
@@ -344,17 +347,28 @@ class PageParameters(Parameters):
 class TimeParameters(PageParameters):
     """What lists by time take."""
 
-    since: str | None = Field(None, description="Started at or after: ISO 8601 with a zone.")
-    until: str | None = Field(None, description="Started before: ISO 8601 with a zone.")
+    since: str | None = Field(None, description="Started at or after: 7d, 12h, or ISO 8601 with a zone.")
+    until: str | None = Field(None, description="Started before: 1d, 6h, or ISO 8601 with a zone.")
+    _asked_ms: int | None = PrivateAttr(None)
 
     @model_validator(mode="after")
-    def _mend_offsets(self) -> Self:
-        # A "+" that was not percent-encoded arrives as a space: 2026-11-01T00:00:00 02:00.
+    def _read_moments(self) -> Self:
+        asked_ms, self.cursor = unpinned(self.cursor)
         for name in ("since", "until"):
             value = getattr(self, name)
-            if value and "T" in value:
-                setattr(self, name, value.replace(" ", "+"))
+            if value is not None:
+                if is_stretch(value):
+                    self._asked_ms = asked_ms = now_ms() if asked_ms is None else asked_ms
+                setattr(self, name, iso_time(moment_ms(value, name, asked_ms)))
         return self
+
+    def paged(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer whose cursor goes on within the same stretch of time.
+
+        Args:
+            answer: What the list gave for these parameters.
+        """
+        return answer if self._asked_ms is None else answer | {"cursor": pinned(answer["cursor"], self._asked_ms)}
 
 
 class Suffixed(TimeParameters):

@@ -49,8 +49,10 @@ async def list_runs(service: Service, parameters: RunParameters) -> dict[str, An
         QueryError: A parameter names nothing, or its value does not fit.
         StoreError: The data could not be read.
     """
-    return await service.listing(
-        "runs", run_conditions(parameters), parameters.limit, parameters.cursor, parameters.suffixed()
+    return parameters.paged(
+        await service.listing(
+            "runs", run_conditions(parameters), parameters.limit, parameters.cursor, parameters.suffixed()
+        )
     )
 
 

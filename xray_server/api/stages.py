@@ -38,9 +38,8 @@ async def stages(parameters: Annotated[StageParameters, Query()], service: Here)
     conditions["label"] = ("pipeline", "label", "$eq", parameters.label)
     conditions["since"] = ("stage", "started_at", "$gte", parameters.since)
     conditions["until"] = ("stage", "started_at", "$lt", parameters.until)
-    return json_response(
-        await service.listing("stages", conditions, parameters.limit, parameters.cursor, parameters.suffixed())
-    )
+    answer = await service.listing("stages", conditions, parameters.limit, parameters.cursor, parameters.suffixed())
+    return json_response(parameters.paged(answer))
 
 
 @router.get("/v1/stages/{stage_id}", response_model=StageModel, responses={404: {"model": ErrorAnswer}})

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from xray.ids import is_id
 from xray.metrics import folded
 from xray.schema import STATUSES
 from xray_server.analysis.reading import Reader, all_of
-from xray_server.api.answers import Here, Service, iso_time
+from xray_server.api.answers import Here, Service
 from xray_server.api.models import RunParameters
-from xray_server.api.moments import moment_ms
 from xray_server.api.runs import run_conditions
 from xray_server.dashboard import first_visit, forms
 from xray_server.dashboard.choices import choices
@@ -47,11 +46,6 @@ class RunsPage(RunParameters):
 
     q: str | None = Field(None, max_length=500)
     sort: str = "-started_at"
-
-    @field_validator("since", "until", mode="before")
-    @classmethod
-    def _as_iso(cls, value: Any, info: Any) -> Any:
-        return iso_time(moment_ms(value, info.field_name)) if isinstance(value, str) else value
 
 
 @dataclass(slots=True)
@@ -121,8 +115,8 @@ async def _answer(service: Service, parameters: RunsPage, *, by_metric: bool) ->
     more: dict[str, Any] = {"sort": {name: -1 if parameters.sort.startswith("-") else 1}}
     if by_metric:
         more |= {"return": "stages", "stage": {name: {"$exists": True}}}
-    return await service.listing(
-        "runs", conditions, parameters.limit, parameters.cursor, parameters.suffixed(), more=more
+    return parameters.paged(
+        await service.listing("runs", conditions, parameters.limit, parameters.cursor, parameters.suffixed(), more=more)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -95,6 +96,20 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "text").write_text("no database at all, but long enough to be looked at\n" * 50)
     with pytest.raises(StoreError):
         asyncio.run(SqliteStore(tmp_path / "text").open())
+
+
+def test_a_form_from_before_the_first_release_is_named_and_left_alone(tmp_path):
+    """Such a file has a version, but not the tables that versions begin with."""
+    file = tmp_path / "early.sqlite3"
+    connection = sqlite3.connect(file)
+    connection.executescript("CREATE TABLE runs (id TEXT); INSERT INTO runs VALUES ('x'); PRAGMA user_version = 1;")
+    connection.close()
+    with pytest.raises(StoreError, match="before its first release") as caught:
+        asyncio.run(SqliteStore(file).open())
+    assert caught.value.code == "older_store"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_schema").fetchall()
+        assert (tables, connection.execute("SELECT * FROM runs").fetchall()) == ([("runs",)], [("x",)])
 
 
 def test_the_tables_have_a_column_for_every_field(tmp_path):

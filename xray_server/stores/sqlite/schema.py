@@ -249,6 +249,12 @@ def migrate(connection: sqlite3.Connection) -> None:
                 )
             if version == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
                 raise StoreError("The SQLite file holds tables that are not X-Ray's.", code="foreign_store")
+            if version and not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'words'").fetchone():
+                raise StoreError(
+                    "The SQLite file was written by X-Ray before its first release, in a form that is no longer read.",
+                    code="older_store",
+                    hint="Move it away; a new one is made at the next start.",
+                )
             if version == newest:
                 return
             for statement in MIGRATIONS[version].split(";\n"):
