@@ -21,7 +21,7 @@ from tests.server.helpers import (
     run_start,
     stage,
 )
-from xray_server.api import models
+from xray_server.api import parameters
 from xray_server.api.moments import moment_ms
 from xray_server.stores.base import Store
 
@@ -110,7 +110,7 @@ def test_the_last_days_are_the_same_days_on_every_page(tmp_path, monkeypatch):
     """A stretch of time is counted back from when the first page was asked for, however long reading takes."""
     asked_ms = moment_ms("2026-11-08T00:00:00Z", "since")
     clock = itertools.count(asked_ms, 3_600_000)
-    monkeypatch.setattr(models, "now_ms", lambda: next(clock))
+    monkeypatch.setattr(parameters, "now_ms", lambda: next(clock))
 
     async def use(client):
         four = await rows(client, "/v1/runs?since=2026-11-03T00:00:00Z&until=2026-11-07T00:00:00Z")

@@ -13,7 +13,8 @@ from xray_server.analysis.reading import Reader
 from xray_server.api.answers import Here, Service
 from xray_server.api.bodies import read_body
 from xray_server.api.insight_models import Comparison, RunDiff
-from xray_server.api.models import ErrorAnswer, Parameters
+from xray_server.api.models import ErrorAnswer
+from xray_server.api.parameters import Parameters
 from xray_server.api.shown import with_times
 from xray_server.errors import json_response
 from xray_server.query.parser import MAX_LIMIT

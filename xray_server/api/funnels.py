@@ -10,8 +10,9 @@ from xray_server.analysis.funnel import funnel, over_time
 from xray_server.analysis.reading import Reader, all_of, equals
 from xray_server.api.answers import Here, iso_time
 from xray_server.api.insight_models import FunnelParameters, PipelineFunnel, RunFunnel
-from xray_server.api.models import ErrorAnswer, Parameters
+from xray_server.api.models import ErrorAnswer
 from xray_server.api.moments import moment_ms, stretch_ms
+from xray_server.api.parameters import Parameters
 from xray_server.api.shown import with_times
 from xray_server.errors import json_response
 from xray_server.query.ast import Compare, Field, SortKey, Test

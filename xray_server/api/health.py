@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from xray_server.api.answers import Here
-from xray_server.api.models import ErrorAnswer, Health, Parameters, Readiness
+from xray_server.api.models import ErrorAnswer, Health, Readiness
+from xray_server.api.parameters import Parameters
 from xray_server.errors import ApiError, json_response
 
 router = APIRouter(tags=["health"])

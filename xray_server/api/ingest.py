@@ -11,7 +11,8 @@ from xray.schema import SCHEMA_VERSION
 from xray_server.api import taking
 from xray_server.api.answers import Here, Service
 from xray_server.api.bodies import Body
-from xray_server.api.models import IngestAnswer, Parameters, RejectedAnswer
+from xray_server.api.models import IngestAnswer, RejectedAnswer
+from xray_server.api.parameters import Parameters
 from xray_server.errors import json_response
 from xray_server.prepare import Prepared, batch_of
 

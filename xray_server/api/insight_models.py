@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xray_server.api.models import Parameters
+from xray_server.api.parameters import Parameters
 
 # --- answers ----------------------------------------------------------------------------------------------------
 

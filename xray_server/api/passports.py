@@ -11,8 +11,9 @@ from xray_server.analysis.passport import passport
 from xray_server.analysis.reading import Reader
 from xray_server.api.answers import Here, Service, iso_time
 from xray_server.api.insight_models import LostAnswer, LostParameters, Passport
-from xray_server.api.models import ErrorAnswer, Parameters
+from xray_server.api.models import ErrorAnswer
 from xray_server.api.moments import moment_ms
+from xray_server.api.parameters import Parameters
 from xray_server.api.shown import with_times
 from xray_server.errors import json_response
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from xray.plugin_info import described
 from xray_server.api.answers import Here
-from xray_server.api.models import ErrorAnswer, Parameters
+from xray_server.api.models import ErrorAnswer
+from xray_server.api.parameters import Parameters
 from xray_server.errors import json_response
 
 router = APIRouter(tags=["plugins"])

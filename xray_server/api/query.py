@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from xray_server.api.answers import Here, whole_list
 from xray_server.api.bodies import read_body
-from xray_server.api.models import ErrorAnswer, Groups, Metrics, Parameters, Rows
+from xray_server.api.models import ErrorAnswer, Groups, Metrics, Rows
+from xray_server.api.parameters import Parameters
 from xray_server.errors import json_response
 from xray_server.query.fields import camel
 

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Query, Request, Response
 from xray.exceptions import QueryError
 from xray_server.api.answers import Here, Service, iso_time, whole_list
 from xray_server.api.bodies import read_body
-from xray_server.api.models import Deleted, ErrorAnswer, Parameters, SavedAnswer, SavedList, SavedModel
+from xray_server.api.models import Deleted, ErrorAnswer, SavedAnswer, SavedList, SavedModel
+from xray_server.api.parameters import Parameters
 from xray_server.documents import Document
 from xray_server.errors import ApiError, json_response
 from xray_server.query.parser import known_keys

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query, Response
 
 from xray.ids import is_id
 from xray_server.api.answers import Here, Service, iso_time, whole_list
-from xray_server.api.models import ErrorAnswer, Parameters, Pipelines, RunParameters, Runs, RunWithStages
+from xray_server.api.models import ErrorAnswer, Pipelines, Runs, RunWithStages
+from xray_server.api.parameters import Parameters, RunParameters
 from xray_server.errors import json_response, not_found
 from xray_server.query.parser import MAX_LIMIT
 

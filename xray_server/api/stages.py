@@ -9,16 +9,8 @@ from fastapi import APIRouter, Query, Response
 
 from xray.ids import is_id
 from xray_server.api.answers import Here, Service
-from xray_server.api.models import (
-    CandidateList,
-    CandidateParameters,
-    ErrorAnswer,
-    PanelAnswer,
-    Parameters,
-    StageModel,
-    StageParameters,
-    Stages,
-)
+from xray_server.api.models import CandidateList, ErrorAnswer, PanelAnswer, StageModel, Stages
+from xray_server.api.parameters import CandidateParameters, Parameters, StageParameters
 from xray_server.errors import json_response, not_found
 from xray_server.panels import Panel, panel_of
 

@@ -17,7 +17,8 @@ from xray.schema import EVENT_FIELDS, RUN_FIELDS, EventField
 from xray.wire_schema import object_schema
 from xray_server.api import taking
 from xray_server.api.answers import Here, Service
-from xray_server.api.models import ErrorAnswer, Parameters, StepAnswer
+from xray_server.api.models import ErrorAnswer, StepAnswer
+from xray_server.api.parameters import Parameters
 from xray_server.api.stages import find_stage
 from xray_server.errors import ApiError, json_response
 from xray_server.prepare import Batch

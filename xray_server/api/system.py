@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 from xray.ids import now_ms
 from xray.plugin_info import described
 from xray_server.api.answers import Here, Service, iso_time
-from xray_server.api.models import ErrorAnswer, Parameters
+from xray_server.api.models import ErrorAnswer
+from xray_server.api.parameters import Parameters
 from xray_server.daemons.retention import Retention
 from xray_server.errors import json_response
 from xray_server.settings import PREFIX, ServerSettings

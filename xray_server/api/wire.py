@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from xray.wire_schema import wire_schema
-from xray_server.api.models import ErrorAnswer, Parameters
+from xray_server.api.models import ErrorAnswer
+from xray_server.api.parameters import Parameters
 from xray_server.errors import json_response
 
 router = APIRouter(tags=["ingest"])

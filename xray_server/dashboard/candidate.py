@@ -11,7 +11,7 @@ from xray_server.analysis.passport import passport
 from xray_server.analysis.reading import Reader
 from xray_server.api.answers import Here
 from xray_server.api.insight_models import LostParameters
-from xray_server.api.models import Parameters
+from xray_server.api.parameters import Parameters
 from xray_server.api.passports import lost_answer
 from xray_server.api.runs import find_run
 from xray_server.api.shown import with_times

@@ -15,7 +15,7 @@ from pydantic import Field
 from xray.exceptions import QueryError
 from xray.stage_types.base import VERDICTS
 from xray_server.api.answers import Service
-from xray_server.api.models import Parameters
+from xray_server.api.parameters import Parameters
 from xray_server.dashboard.filters import as_text
 from xray_server.documents import Document
 from xray_server.query.parser import MAX_LIMIT, parse

@@ -12,7 +12,7 @@ from xray_server.analysis.record import RunRecord, StageRecord
 from xray_server.api.analyses import analyzed
 from xray_server.api.answers import Here, Service
 from xray_server.api.insight_models import AnalysisParameters
-from xray_server.api.models import PageParameters, Parameters
+from xray_server.api.parameters import PageParameters, Parameters
 from xray_server.api.runs import find_run
 from xray_server.dashboard import forms
 from xray_server.dashboard.rendering import render

@@ -15,7 +15,7 @@ from xray.metrics import folded
 from xray.schema import STATUSES
 from xray_server.analysis.reading import Reader, all_of
 from xray_server.api.answers import Here, Service
-from xray_server.api.models import RunParameters
+from xray_server.api.parameters import RunParameters
 from xray_server.api.runs import run_conditions
 from xray_server.dashboard import first_visit, forms
 from xray_server.dashboard.choices import choices

@@ -14,7 +14,7 @@ from xray_server.analysis.reading import Reader
 from xray_server.analysis.whatif import what_if
 from xray_server.api.answers import Here, Service
 from xray_server.api.insight_models import WhatIfParameters
-from xray_server.api.models import Parameters
+from xray_server.api.parameters import Parameters
 from xray_server.api.stages import find_stage, panel_of_stage
 from xray_server.api.whatif import read_from
 from xray_server.dashboard import forms
