@@ -200,7 +200,7 @@ def test_the_plugins_of_this_repository_can_be_installed(tmp_path):
     copies = []
     for folder in folders:  # building leaves files beside the sources
         copy = tmp_path / folder.name
-        shutil.copytree(folder, copy)
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
         copies.append(str(copy))
     site = tmp_path / "site"
     subprocess.run(

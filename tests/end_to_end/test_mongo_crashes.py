@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 from tests.end_to_end.traffic import CANDIDATES, Sender, run_events, whole_content
 from tests.mongodb import Databases, running
+from tests.server.stores_of import with_open
 from tests.service import Service, start_service
 from xray_server.stores.mongo import MongoStore
 
@@ -70,17 +70,8 @@ class Writers:
 
 def look_at(url: str, writers: Writers, service: str) -> None:
     """Hold what is stored to what was acknowledged; then send again what was not, as senders do."""
-
-    async def read() -> Any:
-        store = MongoStore(url)
-        await store.open()
-        try:
-            return await whole_content(store)
-        finally:
-            await store.close()
-
     assert writers.refused, "no write was cut off"
-    runs, stages, candidates = asyncio.run(read())
+    runs, stages, candidates = with_open(MongoStore(url), whole_content)
     expected = {number: run_events(number, "crashes") for number in (*writers.acknowledged, *writers.refused)}
     for number in writers.acknowledged:
         whole(expected[number], runs, stages, candidates)
@@ -94,7 +85,7 @@ def look_at(url: str, writers: Writers, service: str) -> None:
     sender = Sender()
     for number in writers.refused:
         assert sender.post(service, expected[number])
-    runs, stages, candidates = asyncio.run(read())
+    runs, stages, candidates = with_open(MongoStore(url), whole_content)
     for events in expected.values():
         whole(events, runs, stages, candidates)
     assert len(runs) == len(expected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,24 +10,13 @@ from typing import Any
 
 from tests.end_to_end.traffic import Sender, run_events, whole_content
 from tests.mongodb import Databases
+from tests.server.stores_of import with_open
 from tests.service import start_service
 from xray_server.stores.mongo import MongoStore
 
 RUNS = 40
 WRITERS = 50
 ATTEMPTS = 20
-
-
-def content_of(url: str) -> Any:
-    async def read() -> Any:
-        store = MongoStore(url)
-        await store.open()
-        try:
-            return await whole_content(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(read())
 
 
 def send(sender: Sender, url: str, batch: list[dict[str, Any]]) -> None:
@@ -69,6 +57,6 @@ def test_fifty_writers_over_two_services_leave_what_one_leaves(tmp_path: Path, d
 
         with ThreadPoolExecutor(WRITERS) as threads:
             list(threads.map(write, range(WRITERS)))
-        expected, found = content_of(orderly), content_of(shared)
+        expected, found = (with_open(MongoStore(url), whole_content) for url in (orderly, shared))
     assert len(found[0]) == RUNS
     assert found == expected

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.stores_of import with_open
 from xray.exceptions import StoreError
 from xray.ids import new_id
 from xray_server.conformance.rollups import NOON, a_bucket
@@ -245,15 +246,7 @@ def test_two_processes_write_the_same_file(tmp_path):
 
 
 def with_store(file, use):
-    async def run():
-        store = SqliteStore(file)
-        await store.open()
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    return with_open(SqliteStore(file), use)
 
 
 def set_version(file, version):

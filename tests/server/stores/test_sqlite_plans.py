@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from tests.server.stores_of import with_open
 from xray_server.query.ast import And, Compare, Exists, Field, In, Metric, Not, Scan, SortKey
 from xray_server.query.ast import Test as Condition
 from xray_server.query.sorting import DEFAULT_SORT
@@ -47,15 +47,7 @@ def file(tmp_path):
 
 
 def with_store(file, use):
-    async def run():
-        store = SqliteStore(file)
-        await store.open()
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    return with_open(SqliteStore(file), use)
 
 
 def explained(file, scan):

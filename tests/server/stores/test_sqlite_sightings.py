@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sqlite3
@@ -11,6 +10,7 @@ import sys
 
 import pytest
 
+from tests.server.stores_of import with_open
 from xray_server.conformance.sightings import (
     POOL,
     T0,
@@ -66,16 +66,7 @@ asyncio.run(main())
 
 def on_file(file, use):
     """Use an open store on a file."""
-
-    async def run():
-        store = SqliteStore(file)
-        await store.open()
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    return with_open(SqliteStore(file), use)
 
 
 def batch_of(numbers, ids, *, start=T0):
