@@ -20,14 +20,18 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
 from xray_server.stores.base import Bucket, Rollup
-from xray_server.stores.encoding import pack, unpack
+from xray_server.stores.encoding import pack, unpacked
 from xray_server.stores.mongo.forms import Raw
 from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
+from xray_server.stores.unread import UnreadMetrics
 
 COLLECTION = "buckets"
 
 WRITE_ENDS_WITHIN_MS = 600_000
 """How long after its first mark a write may take to reach its stages; far beyond the deadline of an operation."""
+
+KEPT_PER_READ = 5000
+"""Rollups that the server sends at once; each is some hundred bytes."""
 
 
 async def begin(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bucket]) -> None:
@@ -106,9 +110,13 @@ async def kept(
     """What ``Store.rollups`` returns."""
     where: Raw = {"_id.p": project, **_hours(since, until), "stage_count": {"$gt": 0}}
     where |= {path: value for path, value in (("_id.l", label), ("_id.n", name)) if value is not None}
+    wanted = {"stage_count": 1, "failure_count": 1, "metrics": 1}
+    found = await collection.find(where, wanted, sort=[("_id", 1)], batch_size=KEPT_PER_READ).to_list()
     return [
-        Rollup(_bucket(raw["_id"]), int(raw["stage_count"]), int(raw["failure_count"]), unpack(raw["metrics"]))
-        async for raw in collection.find(where, sort=[("_id", 1)])
+        Rollup(
+            _bucket(raw["_id"]), int(raw["stage_count"]), int(raw["failure_count"]), UnreadMetrics(unpacked(raw["metrics"]))
+        )
+        for raw in found
     ]
 
 

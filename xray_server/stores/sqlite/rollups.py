@@ -9,9 +9,9 @@ import msgspec
 import zstandard
 
 from xray_server.stores.base import Bucket, Rollup
+from xray_server.stores.unread import UnreadMetrics
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_decode = msgspec.json.Decoder().decode
 _BUCKET = "hour, label, name, type, version"
 _THIS_BUCKET = "project = ? AND hour = ? AND label IS ? AND name IS ? AND type IS ? AND version IS ?"
 
@@ -67,7 +67,8 @@ def kept(
         " ORDER BY hour, label, name, type, version",
         values,
     )
-    return [Rollup(_bucket(row), row[5], row[6], _decode(zstandard.decompress(row[7]))) for row in found]
+    decompress = zstandard.ZstdDecompressor().decompress
+    return [Rollup(_bucket(row), row[5], row[6], UnreadMetrics(decompress(row[7]))) for row in found]
 
 
 def remove_older(connection: sqlite3.Connection, project: str, hour: int | None) -> None:
