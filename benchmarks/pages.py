@@ -35,7 +35,7 @@ from xray.client import Client
 from xray.hand_built import Run
 from xray_server.api.answers import iso_time
 from xray_server.app import open_store
-from xray_server.rollups import refresh
+from xray_server.rollups import refresh, refresh_half_days
 
 SIZES = "10000,100000,1000000"
 CANDIDATES = 20
@@ -156,7 +156,10 @@ async def prepare(url: str, size: int) -> tuple[float, float]:
         candidates = 0 if size >= WITHOUT_CANDIDATES_FROM else CANDIDATES
         filled_s = await fill(store, size, candidates=candidates)
         begin = time.perf_counter()
-        while await refresh(store, PROJECT, until=BEGIN_MS + 2 * DAYS * DAY_MS, limit=5000):
+        until = BEGIN_MS + 2 * DAYS * DAY_MS
+        while await refresh(store, PROJECT, until=until, limit=5000):
+            pass
+        while await refresh_half_days(store, PROJECT, until=until):
             pass
         return filled_s, time.perf_counter() - begin
     finally:

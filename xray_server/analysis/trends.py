@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xray_server.rollups import HOUR_MS, read_rollups
+from xray_server.half_days import HALF_DAY_MS
+from xray_server.rollups import HOUR_MS, read_half_days, read_rollups
 from xray_server.stores.base import Bucket, Rollup, Store
 from xray_server.summaries import mean, merge_summaries, quantile
 
@@ -89,9 +90,8 @@ async def trends(store: Store, project: str, wanted: Wanted) -> dict[str, Any]:
     Raises:
         StoreError: The data could not be read.
     """
-    found = await read_rollups(
-        store, project, label=wanted.label, name=wanted.name, since=wanted.since, until=wanted.until
-    )
+    read = read_half_days if wanted.bucket_ms % HALF_DAY_MS == 0 else read_rollups
+    found = await read(store, project, label=wanted.label, name=wanted.name, since=wanted.since, until=wanted.until)
     return await asyncio.to_thread(trend, found, wanted)
 
 

@@ -13,6 +13,7 @@ from xray.ids import is_id
 from xray.insight import ComparisonView, DiffView
 from xray_server.api.answers import Here, Service
 from xray_server.api.comparisons import compare_answer, diff_answer
+from xray_server.dashboard.choices import choices
 from xray_server.dashboard.figures import Figure, chart_text
 from xray_server.dashboard.rendering import render
 from xray_server.errors import not_found
@@ -33,9 +34,8 @@ async def compare(request: Request, service: Here) -> Response:
     or by the JSON filters ``filter_a`` and ``filter_b``.
     """
     given = {name: value for name, value in request.query_params.items() if value}
-    pipelines = await service.store.pipelines(service.project)
     shown: dict[str, Any] = {
-        "labels": [each.label for each in pipelines if each.label is not None],
+        "labels": (await choices(service)).labels,
         "by": BY,
         "kind": None,
         "problem": None,

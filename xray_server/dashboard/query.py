@@ -15,6 +15,7 @@ from markupsafe import Markup
 from xray.exceptions import QueryError
 from xray_server.api.answers import Here, Service
 from xray_server.dashboard.answers_table import Table, groups_table, metric_words
+from xray_server.dashboard.choices import choices
 from xray_server.dashboard.filters import visible
 from xray_server.dashboard.places import Place, locate, malformed
 from xray_server.dashboard.rendering import render
@@ -251,8 +252,7 @@ async def _words(service: Service) -> dict[str, Any]:
     catalog = await service.catalog()
     metrics = [metric for declared in (await service.declarations()).values() for metric in declared]
     common = [found for word in catalog.words() if (found := catalog.declaration(word)) is not None]
-    pipelines = await service.store.pipelines(service.project)
-    labels = [each.label for each in pipelines if each.label is not None and len(each.label) <= 80][:100]
+    labels = [label for label in (await choices(service)).labels if len(label) <= 80][:100]
     return {
         "keys": _COMPLETED_KEYS,
         "pipeline": sorted(RUN_FIELDS),

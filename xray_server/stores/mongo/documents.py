@@ -229,6 +229,16 @@ class BucketState(Document):
         )
 
 
+class HalfDayState(BucketState):
+    """The same of the half day that begins with ``h``."""
+
+    class Settings:
+        """Where half days lie."""
+
+        name = "half_days"
+        indexes = BucketState.Settings.indexes
+
+
 class NamedKey(BaseModel):
     """The ``_id`` of a named document."""
 
@@ -265,7 +275,7 @@ class StoreForm(Document):
 
 
 DECLARED: tuple[type[Document], ...] = (
-    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, Named, StoreForm,
+    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, HalfDayState, Named, StoreForm,
 )  # fmt: skip
 
 
