@@ -29,14 +29,14 @@ _SCALE = 1 << _SCALE_BITS
 
 
 class Summary:
-    """Takes numbers, and other summaries, and says what they sum up to."""
+    """Takes numbers, and says what they sum up to."""
 
     __slots__ = ("_bins", "_high", "_low", "_nulls", "_total", "_zeros", "count")
 
     def __init__(self) -> None:
         self.count = 0
         self._nulls = 0
-        self._total: int | None = 0
+        self._total = 0
         self._low = math.inf
         self._high = -math.inf
         self._zeros = 0
@@ -53,8 +53,7 @@ class Summary:
             return
         number = float(value) + 0.0  # of the two zeros the positive one
         self.count += 1
-        if self._total is not None:
-            self._total += _parts(number)
+        self._total += _parts(number)
         self._low = min(self._low, number)
         self._high = max(self._high, number)
         if number == 0:
@@ -64,29 +63,6 @@ class Summary:
         key = math.ceil(math.log(abs(number)) * _BINS_PER_E)
         bins[key] = bins.get(key, 0) + 1
         if len(bins) > MAX_BINS:
-            _collapse(bins)
-
-    def add_summary(self, summary: Mapping[str, Any]) -> None:
-        """Take all that another summary has taken.
-
-        Args:
-            summary: As :meth:`as_dict` gave it.
-        """
-        self._nulls += summary["nulls"]
-        if not summary["count"]:
-            return
-        self.count += summary["count"]
-        if summary["sum"] is None or self._total is None:
-            self._total = None
-        else:
-            self._total += sum(map(_parts, (summary["sum"], *summary["rest"])))
-        self._low = min(self._low, summary["min"])
-        self._high = max(self._high, summary["max"])
-        self._zeros += summary["zeros"]
-        for sign, name in ((1, "positive"), (-1, "negative")):
-            bins = self._bins[sign]
-            for key, count in summary[name]:
-                bins[key] = bins.get(key, 0) + count
             _collapse(bins)
 
     def as_dict(self) -> dict[str, Any]:
@@ -128,8 +104,7 @@ def summarize(values: Iterable[float | None]) -> dict[str, Any]:
 def merge_summaries(summaries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The summary of all that some summaries have taken.
 
-    It is what a :class:`Summary` says that took them one after the other, in a fraction of the time: the sums are added
-    up at the end.
+    It is what a :class:`Summary` of all their numbers says.
     """
     found = list(summaries)
     count, nulls = sum(each["count"] for each in found), sum(each["nulls"] for each in found)
@@ -237,10 +212,8 @@ def _parts(number: float) -> int:
     return numerator << (_SCALE_BITS + 1 - denominator.bit_length())
 
 
-def _rounded(total: int | None) -> tuple[float | None, list[float]]:
+def _rounded(total: int) -> tuple[float | None, list[float]]:
     """An exact sum as the nearest double, and the doubles that are left, each the nearest to what is left."""
-    if total is None:
-        return None, []
     doubles: list[float] = []
     try:
         while total:
