@@ -148,12 +148,12 @@ def _figures(moved: Sequence[Mapping[str, Any]]) -> list[Figure]:
         "marker": {"color": ["var(--label-5)" if row["effect"] > 0 else "var(--label-4)" for row in rows]},
         "hovertemplate": "%{y}<br>%{x:+.2f}<extra></extra>",
     }
-    axis = {"range": [-1.05, 1.05], "title": {"text": "effect: below 0 lower in B, above 0 higher"}}
+    axis = {"range": [-1.05, 1.05], "title": {"text": "effect"}}
     return [
         Figure(
             "effects", "What moved, and how far", [trace],
             {"xaxis": axis, "yaxis": {"type": "category"}},
-            note="Cliff's delta for metrics, Cohen's h for shares of reason labels: 0 is no difference.",
+            note="Below 0 lower in B, above 0 higher: Cliff's delta of metrics, Cohen's h of shares of reason labels.",
             height=100 + 24 * len(rows),
         )
     ]  # fmt: skip

@@ -141,6 +141,11 @@ def _unescaped(text: str) -> str:
 # --- scores -----------------------------------------------------------------------------------------------------
 
 
+def _axis_of_counts(highest: int) -> dict[str, Any]:
+    """An axis of candidates; a short one has a mark for each of them, where Plotly would mark halves too."""
+    return {"title": {"text": "candidates"}} | ({"dtick": 1} if highest <= 5 else {})
+
+
 def score_figure(run: RunRecord, stage: StageRecord, name: str | None = None) -> Figure | None:
     """The scores of a stage by what became of the candidates, with the cutoff where there was one.
 
@@ -179,7 +184,7 @@ def score_figure(run: RunRecord, stage: StageRecord, name: str | None = None) ->
         "barmode": "stack",
         "bargap": 0,
         "xaxis": {"title": {"text": chart_text(name or "score")}},
-        "yaxis": {"title": {"text": "candidates"}},
+        "yaxis": _axis_of_counts(max(sum(row[1:]) for row in rows)),
         "margin": {"t": 24},
         "showlegend": len(groups) > 1,
     }
