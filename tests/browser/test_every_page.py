@@ -63,15 +63,14 @@ def pages(demo: Service) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_opens_whole(visit: Watched, pages: dict[str, str], name: str, store_kind: str):
-    """No error, no request to elsewhere, all charts drawn; nothing serious for axe, for which one store will do."""
+def test_a_page_opens_whole(visit: Watched, pages: dict[str, str], name: str):
+    """No error, no request to elsewhere, all charts drawn; nothing serious for axe in light and dark."""
     page = visit.open(pages[name])
     assert page.locator("h1").count() >= 1
     assert page.title().endswith("X-Ray")
     visit.settle()
     visit.check_layout()
-    if store_kind == "sqlite":
-        visit.check_accessibility()
+    visit.check_accessibility()
 
 
 @pytest.mark.parametrize("name", NAMES)

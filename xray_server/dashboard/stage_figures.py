@@ -32,7 +32,13 @@ def panel_figures(stage: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) 
     """
     figures = [_panel_figure(stage, figure, place) for place, figure in enumerate(given)]
     # The page has a chart of scores of its own, with who went on.
-    return [figure for figure in figures if figure.title != "Scores"]
+    return [figure for figure in figures if not (figure.title == "Scores" and has_scores(stage))]
+
+
+def has_scores(stage: Mapping[str, Any]) -> bool:
+    """Whether a stage's page has a chart of its scores."""
+    metrics = stage.get("metrics") or {}
+    return "score" in metrics or "scores_p50" in metrics
 
 
 def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int) -> Figure:
