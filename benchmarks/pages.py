@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from support.filled import BEGIN_MS, DAY_MS, DAYS, PROJECT, fill
+from support.filled import BEGIN_MS, DAY_MS, DAYS, PROJECT, VERSIONS, fill
 from support.service import Service
 
 from xray.client import Client
@@ -47,6 +47,8 @@ KNOWN = 200
 GOAL_MS, GOAL_GROWTH, GOAL_READY_MS = 100, 2, 1000
 GOAL_PAGES = ("runs", "run", "stage")
 DATABASE = "xray_benchmark_pages"
+KEEPS_ALL = {"XRAY_SERVER_KEEP_CANDIDATES": "forever", "XRAY_SERVER_KEEP_RUNS": "forever"}
+"""What the stores hold is older than what the service keeps by default: it would remove it beside answering."""
 
 
 @dataclass
@@ -99,7 +101,7 @@ class Addresses:
         question = {"pipeline": {"label": label}, "stage": {"$failRatio": {"$gt": ratio}}, "sort": {"$failRatio": -1}}
         return {
             "runs": "/",
-            "runs, filtered": f"/?label={label}&status=failure&until={until}",
+            "runs, filtered": f"/?label={label}&version={draw.choice(VERSIONS)}&until={until}",
             "runs, by a metric": f"/?label={label}&sort=-%24failRatio",
             "run": f"/runs/{run}",
             "stage": f"/stages/{draw.choice(stages)}",
@@ -248,7 +250,7 @@ def main() -> None:
         for kind, size, url in found:
             filled_s, refreshed_s = asyncio.run(prepare(url, size))
             say(f"{kind}, {size:,} stages: filled in {filled_s:.0f} s, rollups in {refreshed_s:.0f} s")
-            with Service(url) as server:
+            with Service(url, KEEPS_ALL) as server:
                 pages += measure(kind, size, server, given.rounds)
                 if size == sizes[0]:
                     large += [{"store": kind, **row} for row in large_pages(server)]

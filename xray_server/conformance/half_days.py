@@ -43,8 +43,10 @@ class HalfDayContract(StoreSuite):
                 pass
             expected = added_up(roll_up(whole.values()))
             assert await read(store) == expected
-            part = {bucket: sums for bucket, sums in expected.items() if (bucket.label, bucket.name) == ("l1", "rank")}
-            assert await read(store, label="l1", name="rank") == part
+            ranked = {
+                bucket: sums for bucket, sums in expected.items() if (bucket.label, bucket.name) == ("l1", "rank")
+            }
+            assert await read(store, label="l1", name="rank") == ranked
             kept = await store.half_days(PROJECT, since=FIRST, until=END)
             if kept is not None:
                 assert kept.dirty == set()
@@ -60,8 +62,8 @@ class HalfDayContract(StoreSuite):
             await store.write(PROJECT, batch_of(*stages))
             for _ in range(2):
                 for first, last in ((0, 60), (5, 30), (5, 6), (12, 24), (13, 23), (11, 25), (36, 47)):
-                    bounds = {"since": FIRST + first * HOUR_MS, "until": FIRST + last * HOUR_MS}
-                    found = await read_half_days(store, PROJECT, **bounds)
+                    since, until = FIRST + first * HOUR_MS, FIRST + last * HOUR_MS
+                    found = await read_half_days(store, PROJECT, since=since, until=until)
                     assert sum(rollup.stage_count for rollup in found) == last - first
                 while await refresh(store, PROJECT, until=END) or await refresh_half_days(store, PROJECT, until=END):
                     pass
