@@ -232,11 +232,10 @@ class BucketState(Document):
 class HalfDayState(BucketState):
     """The same of the half day that begins with ``h``."""
 
-    class Settings:
+    class Settings(BucketState.Settings):
         """Where half days lie."""
 
         name = "half_days"
-        indexes = BucketState.Settings.indexes
 
 
 class NamedKey(BaseModel):
