@@ -28,14 +28,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from support.filled import BEGIN_MS, DAY_MS, DAYS, PROJECT, fill
+from support.filled import BEGIN_MS, DAY_MS, DAYS, PROJECT, VERSIONS, fill
 from support.service import Service
 
 from xray.client import Client
 from xray.hand_built import Run
 from xray_server.api.answers import iso_time
 from xray_server.app import open_store
-from xray_server.rollups import refresh
+from xray_server.rollups import refresh, refresh_half_days
 
 SIZES = "10000,100000,1000000"
 CANDIDATES = 20
@@ -47,6 +47,8 @@ KNOWN = 200
 GOAL_MS, GOAL_GROWTH, GOAL_READY_MS = 100, 2, 1000
 GOAL_PAGES = ("runs", "run", "stage")
 DATABASE = "xray_benchmark_pages"
+KEEPS_ALL = {"XRAY_SERVER_KEEP_CANDIDATES": "forever", "XRAY_SERVER_KEEP_RUNS": "forever"}
+"""What the stores hold is older than what the service keeps by default: it would remove it beside answering."""
 
 
 @dataclass
@@ -99,7 +101,7 @@ class Addresses:
         question = {"pipeline": {"label": label}, "stage": {"$failRatio": {"$gt": ratio}}, "sort": {"$failRatio": -1}}
         return {
             "runs": "/",
-            "runs, filtered": f"/?label={label}&status=failure&until={until}",
+            "runs, filtered": f"/?label={label}&version={draw.choice(VERSIONS)}&until={until}",
             "runs, by a metric": f"/?label={label}&sort=-%24failRatio",
             "run": f"/runs/{run}",
             "stage": f"/stages/{draw.choice(stages)}",
@@ -156,7 +158,10 @@ async def prepare(url: str, size: int) -> tuple[float, float]:
         candidates = 0 if size >= WITHOUT_CANDIDATES_FROM else CANDIDATES
         filled_s = await fill(store, size, candidates=candidates)
         begin = time.perf_counter()
-        while await refresh(store, PROJECT, until=BEGIN_MS + 2 * DAYS * DAY_MS, limit=5000):
+        until = BEGIN_MS + 2 * DAYS * DAY_MS
+        while await refresh(store, PROJECT, until=until, limit=5000):
+            pass
+        while await refresh_half_days(store, PROJECT, until=until):
             pass
         return filled_s, time.perf_counter() - begin
     finally:
@@ -245,7 +250,7 @@ def main() -> None:
         for kind, size, url in found:
             filled_s, refreshed_s = asyncio.run(prepare(url, size))
             say(f"{kind}, {size:,} stages: filled in {filled_s:.0f} s, rollups in {refreshed_s:.0f} s")
-            with Service(url) as server:
+            with Service(url, KEEPS_ALL) as server:
                 pages += measure(kind, size, server, given.rounds)
                 if size == sizes[0]:
                     large += [{"store": kind, **row} for row in large_pages(server)]

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xray_server.documents import Document
+from xray_server.half_days import HALF_DAY_MS, half_day_of, stretches, sums_of
 from xray_server.query.ast import And, Compare, Condition, Field, Scan, SortKey, Test
 from xray_server.stores.base import Bucket, Rollup, Store
 from xray_server.summaries import Summary, merge_summaries
@@ -162,13 +163,77 @@ async def read_rollups(
     since = since // HOUR_MS * HOUR_MS
     # Before what is kept: a bucket that is brought up to date in between is then computed once too often, never taken
     # as it was.
-    dirty = await _all_dirty(store, project, label, since, until)
-    if name is not None:
-        dirty = {bucket for bucket in dirty if bucket.name == name}
+    dirty = await _dirty_of(store, project, label, name, since, until)
     kept = await store.rollups(project, label=label, name=name, since=since, until=until)
     computed = await _compute(store, project, dirty)
     found = [rollup for rollup in kept if rollup.bucket not in dirty] + computed
     return sorted(found, key=lambda rollup: order(rollup.bucket))
+
+
+async def read_half_days(
+    store: Store, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
+) -> list[Rollup]:
+    """What :func:`read_rollups` returns, in part already summed up: some rollups are of whole half days.
+
+    Args:
+        store: The store, open.
+        project: The project.
+        label: Only of this pipeline; None means any.
+        name: Only of stages of this name; None means any.
+        since: From the hour of this time on, in milliseconds since 1970.
+        until: Up to this time; the hour that it lies in is whole.
+
+    Returns:
+        In no order; the ``hour`` of the bucket of a half day is where that begins.
+
+    Raises:
+        StoreError: The data could not be read.
+    """
+    since = since // HOUR_MS * HOUR_MS
+    first, end = -(-since // HALF_DAY_MS) * HALF_DAY_MS, until // HALF_DAY_MS * HALF_DAY_MS
+    # In this order: an hour that is not dirty was kept, and before that its half day was marked.
+    dirty = await _dirty_of(store, project, label, name, since, until)
+    sums = await store.half_days(project, label=label, name=name, since=first, until=end) if first < end else None
+    if sums is None:
+        return await read_rollups(store, project, label=label, name=name, since=since, until=until)
+    changed = sums.dirty | {half_day_of(bucket) for bucket in dirty}
+    found = [rollup for rollup in sums.rollups if rollup.bucket not in changed]
+    summed_up = {rollup.bucket for rollup in found}
+    spans = [(since, first), *stretches(bucket.hour for bucket in changed if first <= bucket.hour < end), (end, until)]
+    for start, stop in spans:
+        if start < stop:
+            hours = await store.rollups(project, label=label, name=name, since=start, until=stop)
+            found += [each for each in hours if each.bucket not in dirty and half_day_of(each.bucket) not in summed_up]
+    return found + await _compute(store, project, dirty)
+
+
+async def refresh_half_days(store: Store, project: str, *, until: int, limit: int = BUCKETS_AT_ONCE) -> int:
+    """Bring the sums of the oldest half days up to date that are out of date.
+
+    Args:
+        store: The store, open.
+        project: The project.
+        until: Only half days that have ended at this time, in milliseconds since 1970.
+        limit: How many buckets at most.
+
+    Returns:
+        How many buckets were brought up to date.
+
+    Raises:
+        StoreError: The data could not be read or written.
+    """
+    dirty = dict(await store.dirty_half_days(project, limit=limit, until=until - HALF_DAY_MS + 1))
+    for start in sorted({bucket.hour for bucket in dirty}):
+        marks = {bucket: mark for bucket, mark in dirty.items() if bucket.hour == start}
+        labels = {bucket.label for bucket in marks}
+        label = next(iter(labels)) if len(labels) == 1 else None
+        hours = await read_rollups(store, project, label=label, since=start, until=start + HALF_DAY_MS)
+        wanted = [rollup for rollup in hours if half_day_of(rollup.bucket) in marks]
+        sums = await asyncio.to_thread(sums_of, wanted)
+        await store.keep_half_days(
+            project, [(sums.get(bucket) or Rollup(bucket, 0, 0, {}), mark) for bucket, mark in marks.items()]
+        )
+    return len(dirty)
 
 
 async def refresh(store: Store, project: str, *, until: int, limit: int = BUCKETS_AT_ONCE, share: float = 1.0) -> int:
@@ -196,6 +261,13 @@ async def refresh(store: Store, project: str, *, until: int, limit: int = BUCKET
         project, [(computed.get(bucket) or Rollup(bucket, 0, 0, {}), mark) for bucket, mark in dirty.items()]
     )
     return len(dirty)
+
+
+async def _dirty_of(
+    store: Store, project: str, label: str | None, name: str | None, since: int, until: int
+) -> set[Bucket]:
+    found = await _all_dirty(store, project, label, since, until)
+    return found if name is None else {bucket for bucket in found if bucket.name == name}
 
 
 async def _all_dirty(store: Store, project: str, label: str | None, since: int, until: int) -> set[Bucket]:

@@ -29,14 +29,14 @@ _SCALE = 1 << _SCALE_BITS
 
 
 class Summary:
-    """Takes numbers, and other summaries, and says what they sum up to."""
+    """Takes numbers, and says what they sum up to."""
 
     __slots__ = ("_bins", "_high", "_low", "_nulls", "_total", "_zeros", "count")
 
     def __init__(self) -> None:
         self.count = 0
         self._nulls = 0
-        self._total: int | None = 0
+        self._total = 0
         self._low = math.inf
         self._high = -math.inf
         self._zeros = 0
@@ -53,8 +53,7 @@ class Summary:
             return
         number = float(value) + 0.0  # of the two zeros the positive one
         self.count += 1
-        if self._total is not None:
-            self._total += _parts(number)
+        self._total += _parts(number)
         self._low = min(self._low, number)
         self._high = max(self._high, number)
         if number == 0:
@@ -64,29 +63,6 @@ class Summary:
         key = math.ceil(math.log(abs(number)) * _BINS_PER_E)
         bins[key] = bins.get(key, 0) + 1
         if len(bins) > MAX_BINS:
-            _collapse(bins)
-
-    def add_summary(self, summary: Mapping[str, Any]) -> None:
-        """Take all that another summary has taken.
-
-        Args:
-            summary: As :meth:`as_dict` gave it.
-        """
-        self._nulls += summary["nulls"]
-        if not summary["count"]:
-            return
-        self.count += summary["count"]
-        if summary["sum"] is None or self._total is None:
-            self._total = None
-        else:
-            self._total += sum(map(_parts, (summary["sum"], *summary["rest"])))
-        self._low = min(self._low, summary["min"])
-        self._high = max(self._high, summary["max"])
-        self._zeros += summary["zeros"]
-        for sign, name in ((1, "positive"), (-1, "negative")):
-            bins = self._bins[sign]
-            for key, count in summary[name]:
-                bins[key] = bins.get(key, 0) + count
             _collapse(bins)
 
     def as_dict(self) -> dict[str, Any]:
@@ -126,11 +102,50 @@ def summarize(values: Iterable[float | None]) -> dict[str, Any]:
 
 
 def merge_summaries(summaries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The summary of all that some summaries have taken."""
-    merged = Summary()
-    for summary in summaries:
-        merged.add_summary(summary)
-    return merged.as_dict()
+    """The summary of all that some summaries have taken.
+
+    It is what a :class:`Summary` of all their numbers says.
+    """
+    found = list(summaries)
+    count, nulls = sum(each["count"] for each in found), sum(each["nulls"] for each in found)
+    if not count:
+        return {"count": 0, "nulls": nulls}
+    found = [each for each in found if each["count"]]
+    known = all(each["sum"] is not None for each in found)
+    rounded, rest = _sum_of([part for each in found for part in (each["sum"], *each["rest"])]) if known else (None, [])
+    return {
+        "count": count,
+        "nulls": nulls,
+        "sum": rounded,
+        "rest": rest,
+        "min": min(each["min"] for each in found),
+        "max": max(each["max"] for each in found),
+        "zeros": sum(each["zeros"] for each in found),
+        "positive": _merged_bins(each["positive"] for each in found),
+        "negative": _merged_bins(each["negative"] for each in found),
+    }
+
+
+def _merged_bins(all_of_them: Iterable[Iterable[tuple[int, int]]]) -> list[list[int]]:
+    bins: dict[int, int] = {}
+    for some in all_of_them:
+        for key, count in some:
+            bins[key] = bins.get(key, 0) + count
+    _collapse(bins)
+    return [list(item) for item in sorted(bins.items())]
+
+
+def _sum_of(doubles: list[float]) -> tuple[float | None, list[float]]:
+    """What :func:`_rounded` says of their exact sum."""
+    left = list(doubles)
+    try:
+        found = [math.fsum(left)]
+        while found[-1]:
+            left.append(-found[-1])
+            found.append(math.fsum(left))
+    except OverflowError:  # of a partial sum; the whole may still be within bounds
+        return _rounded(sum(map(_parts, doubles)))
+    return found[0] + 0.0, found[1:-1]
 
 
 def mean(summary: Mapping[str, Any]) -> float | None:
@@ -163,16 +178,13 @@ def quantile(summary: Mapping[str, Any], q: float) -> float | None:
     rank = math.floor(q * (count - 1))
     if rank == 0 or rank == count - 1:
         return low if rank == 0 else high
-    ascending = [(-_middle(key), bin_count) for key, bin_count in reversed(summary["negative"])]
-    ascending.append((0.0, summary["zeros"]))
-    ascending += [(_middle(key), bin_count) for key, bin_count in summary["positive"]]
-    found = 0.0
-    for value, bin_count in ascending:
-        found = value
-        rank -= bin_count
-        if rank < 0:
-            break
-    return min(max(found, low), high)
+    for sign, name in ((-1, "negative"), (0, "zeros"), (1, "positive")):
+        bins = summary[name] if sign else [(0, summary["zeros"])]
+        for key, bin_count in reversed(bins) if sign < 0 else bins:
+            rank -= bin_count
+            if rank < 0:
+                return min(max(sign * _middle(key), low), high)
+    return high
 
 
 def _middle(key: int) -> float:
@@ -200,10 +212,8 @@ def _parts(number: float) -> int:
     return numerator << (_SCALE_BITS + 1 - denominator.bit_length())
 
 
-def _rounded(total: int | None) -> tuple[float | None, list[float]]:
+def _rounded(total: int) -> tuple[float | None, list[float]]:
     """An exact sum as the nearest double, and the doubles that are left, each the nearest to what is left."""
-    if total is None:
-        return None, []
     doubles: list[float] = []
     try:
         while total:

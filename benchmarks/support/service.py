@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,11 +24,13 @@ class Service:
 
     Args:
         store: The store's URL.
+        settings: Variables of its environment (``XRAY_SERVER_KEEP_RUNS``); none of ours are taken over.
     """
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, settings: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "xray.cli", "serve", "--port", "0", "--store", store]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("XRAY_")}
+        environment |= settings or {}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self._process.stdout is not None
         first = self._process.stdout.readline()

@@ -108,6 +108,22 @@ def test_runs_candidates_and_groups_have_tables_too(visit: Watched, demo: Servic
     assert column(page, "stages") == [f"{row['values']['stages']:.0f}" for row in expected]
 
 
+def test_how_a_question_is_run_is_what_the_api_explains(visit: Watched, demo: Service):
+    """The reading at once, the plan when it comes into view; of figures over groups too."""
+    groups = {"stage": {"type": "filtering"}, "group_by": ["name"], "values": {"n": {"$count": {}}}}
+    for question, form in ((QUESTION, "query"), (groups, "aggregate")):
+        with demo.client() as client:
+            expected = client.post(f"/v1/{form}", {**question, "explain": True})["explanation"]
+        page = ask(visit, question)
+        assert page.locator(".reading").inner_text() == expected["question"]
+        card = page.locator("section", has=page.locator("#plan"))
+        card.scroll_into_view_if_needed()
+        card.locator("ol.steps").wait_for()
+        assert card.locator("ol.steps li").all_inner_texts() == expected["steps"]
+        card.get_by_text("The store's plan").click()
+        assert card.locator("pre").inner_text() == expected["plan"]
+
+
 def test_an_error_is_marked_at_its_place(visit: Watched):
     """The wrong word is marked and selected, and one click asks with the nearest right one."""
     text = '{\n  "stage": {"$failRatoi": {"$gt": 0.6}}\n}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import urllib.request
@@ -129,6 +130,21 @@ def test_a_run_shows_where_its_time_and_its_candidates_went(in_shop: Watched):
     page.locator(".lanes").get_by_role("link", name="relevance").click()
     in_shop.ready()
     assert page.url.endswith(f"/stages/{support.SCORE_ID}")
+
+
+def test_the_names_of_stages_are_apart_in_the_funnel(browser: Browser, demo: Service):
+    """On a phone too, where the funnel scrolls within itself."""
+    with demo.client() as client:
+        run_id = client.run_id("sold-laptop-stand")
+    with watched(browser, demo.url, viewport={"width": 390, "height": 844}) as visit:
+        page = visit.open(f"/runs/{run_id}")
+        visit.settle()
+        visit.check_layout()
+        boxes = [label.bounding_box() for label in page.locator("#funnel .node-label").all()]
+        found = sorted((box["x"], box["x"] + box["width"], box["y"], box["y"] + box["height"]) for box in boxes if box)
+        assert len(found) >= 8
+        for (_, right, top, bottom), (left, _, other_top, other_bottom) in itertools.pairwise(found):
+            assert right <= left or bottom <= other_top or other_bottom <= top
 
 
 def test_why_a_candidate_was_dropped_is_one_box_away(in_shop: Watched):

@@ -180,3 +180,19 @@ def test_empty_states_say_why(tmp_path):
             assert words in (await page(client, address)).one("main").text
 
     browse(tmp_path, use, batch)
+
+
+def test_a_completion_that_was_not_recorded_is_looked_for_among_the_candidates(tmp_path):
+    """What a model's stage made are its candidates, where nobody recorded the text itself."""
+    given = events(5)
+    given[1]["llm"] = {"model": "stand-in", "prompt": "say something"}
+    given[2]["llm"] = {"model": "stand-in", "completion": "something"}
+
+    async def use(client):
+        root = await page(client, f"/stages/{FILTER_ID}?view=llm")
+        link = root.one("section", **{"aria-labelledby": "completion-title"}).one("a")
+        assert link.attributes["href"] == f"/stages/{FILTER_ID}?view=candidates"
+        said = await page(client, f"/stages/{SCORE_ID}?view=llm")
+        assert "something" in said.one("section", **{"aria-labelledby": "completion-title"}).text
+
+    browse(tmp_path, use, given)

@@ -16,7 +16,7 @@ import xray_server.dashboard as package
 from xray_server.dashboard import colours, figures, filters
 from xray_server.dashboard.jsonview import MAX_CHARACTERS, json_text
 from xray_server.dashboard.links import candidate_url, changed
-from xray_server.dashboard.sankey import sankey
+from xray_server.dashboard.sankey import STAGE_WIDTH, sankey
 from xray_server.dashboard.waterfall import MAX_LANES, waterfall
 
 START = 1_800_000_000_000
@@ -156,6 +156,14 @@ def test_what_goes_on_what_is_dropped_and_what_is_lost_between():
     assert sorted(map(tuple, figure.rows)) == sorted((a, b, value) for (a, b), value in links_of(figure).items())
 
 
+def test_a_funnel_has_room_for_the_name_of_each_stage():
+    """However narrow the page is; what does not fit scrolls."""
+    rows = [funnel_row(f"stage_{n}", 9, 9, 0) for n in range(6)]
+    few, many = sankey({"stages": rows[:2]}, {}), sankey({"stages": rows}, {})
+    assert many.min_width - few.min_width == 4 * STAGE_WIDTH
+    assert few.min_width == 3 * STAGE_WIDTH
+
+
 def test_many_labels_are_one_branch_beyond_the_first():
     """Nothing of the count is lost."""
     counts = {f"label {n}": n + 1 for n in range(50)}
@@ -217,6 +225,16 @@ def test_deep_and_wide_values_are_cut_with_a_mark():
 def test_numbers_have_units(value, unit, words):
     """In three or four digits, and in the unit that suits them."""
     assert f">{words}</span>" in filters.number(value, unit)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [(3, "", "+3"), (-1.5, "characters", "-1.5 characters"), (0, "", "0"), (-0.125, "ratio", "-12.5 points"),
+     (0.5, "ms", "+500 µs"), (-2000.0, "ms", "-2.00 s"), (1234567, "bytes", "+1.23 MB")],
+)  # fmt: skip
+def test_changes_have_their_sign(value, unit, words):
+    """A difference of shares is in points: 10 % more of a share is something else."""
+    assert filters.change(value, unit) == f'<span class="number">{words}</span>'
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "12", True, [], {}])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import json
 import re
 
 import pytest
@@ -11,6 +13,7 @@ import zstandard
 from tests.dashboard.support import FILTER_ID, RANK_ID, RUN_ID, SCORE_ID, browse, events, page, parsed
 from xray.exceptions import StoreError
 from xray_server.app import create_app
+from xray_server.dashboard import choices
 from xray_server.dashboard.assets import DIGEST, PLOTLY_URL, asset_url
 from xray_server.stores.sqlite import SqliteStore
 
@@ -233,3 +236,24 @@ def test_pages_are_no_part_of_the_api_s_description(tmp_path):
         assert all(path.startswith(("/v1/", "/health", "/ready", "/metrics")) for path in paths)
 
     browse(tmp_path, use)
+
+
+def test_choices_are_found_anew_beside_the_page_that_shows_old_ones(tmp_path, monkeypatch):
+    """Finding them takes long in a large store; who looks after that gets the new ones."""
+    monkeypatch.setattr(choices, "REMEMBERED_S", 0.0)
+
+    def labels(root):
+        return {option.attributes["value"] for option in root.one("datalist", id="labels").all("option")}
+
+    async def use(client):
+        assert labels(await page(client, "/")) == {"product_search"}
+        later = events(1, id=RUN_ID[:-1] + "f", label="later")[:1]
+        await client.post("/v1/ingest", content=json.dumps({"events": later}))
+        assert labels(await page(client, "/")) == {"product_search"}
+        for _ in range(500):
+            if labels(await page(client, "/")) == {"product_search", "later"}:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the new label never shows up")
+
+    browse(tmp_path, use, events(5))

@@ -282,6 +282,9 @@ def test_the_cutoff_in_the_chart_of_scores_is_that_of_the_passport(tmp_path):
         assert figure["layout"]["shapes"][0]["x0"] == ranks[4]["score"]
         counted = {trace["name"]: sum(trace["y"]) for trace in figure["data"]}
         assert counted == {"went on": 5, "did not": len(ranks) - 5}
+        highest = max(map(sum, zip(*(trace["y"] for trace in figure["data"]), strict=True)))
+        assert highest <= 5
+        assert figure["layout"]["yaxis"]["dtick"] == 1  # no halves of candidates
         way = (await client.get(f"/v1/runs/{RUN_ID}/candidates/{ranks[0]['id']}")).json()
         step = next(step for step in way["steps"] if step["path"] == "relevance")
         assert step["cutoff"]["score"] == ranks[4]["score"]

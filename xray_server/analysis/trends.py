@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xray_server.rollups import HOUR_MS, read_rollups
+from xray_server.half_days import HALF_DAY_MS
+from xray_server.rollups import HOUR_MS, read_half_days, read_rollups
 from xray_server.stores.base import Bucket, Rollup, Store
 from xray_server.summaries import mean, merge_summaries, quantile
 
@@ -21,6 +22,7 @@ MAX_ROWS = 20_000
 _AUTOMATIC_MS = tuple(hours * HOUR_MS for hours in (1, 3, 6, 12, 24, 7 * 24, 28 * 24))
 _AT_MOST = 62
 _SCORES = ("score.p10", "score.p50", "score.p90")
+_LABEL_COUNTS = "label_counts."
 _SUMS = {"in": "input_count", "out": "output_count", "passed": "passed", "failed": "failed"}
 
 
@@ -88,9 +90,8 @@ async def trends(store: Store, project: str, wanted: Wanted) -> dict[str, Any]:
     Raises:
         StoreError: The data could not be read.
     """
-    found = await read_rollups(
-        store, project, label=wanted.label, name=wanted.name, since=wanted.since, until=wanted.until
-    )
+    read = read_half_days if wanted.bucket_ms % HALF_DAY_MS == 0 else read_rollups
+    found = await read(store, project, label=wanted.label, name=wanted.name, since=wanted.since, until=wanted.until)
     return await asyncio.to_thread(trend, found, wanted)
 
 
@@ -107,10 +108,15 @@ def trend(rollups: Iterable[Rollup], wanted: Wanted) -> dict[str, Any]:
     ordered = sorted(groups, key=lambda each: (each[0], tuple((word is not None, word or "") for word in each[1])))
     complete = len(ordered) <= MAX_ROWS
     kept = ordered[-MAX_ROWS:]
-    frequent = _frequent_labels({key: groups[key] for key in kept}, wanted.most_labels)
+    counts = {each: _label_counts(groups[each]) for each in kept}
+    frequent = _frequent_labels(counts, wanted.most_labels)
     rows = [
-        {"from": start, **dict(zip(wanted.by, key, strict=True)), **_figures(groups[start, key], frequent[key], wanted)}
-        for start, key in kept
+        {
+            "from": each[0],
+            **dict(zip(wanted.by, each[1], strict=True)),
+            **_figures(groups[each], counts[each], frequent[each[1]], wanted),
+        }
+        for each in kept
     ]
     return {"rows": rows, "metrics": sorted(names), "complete": complete}
 
@@ -121,21 +127,23 @@ def _is_wanted(bucket: Bucket, wanted: Wanted) -> bool:
 
 
 def _frequent_labels(
-    groups: Mapping[tuple[int, tuple[str | None, ...]], Sequence[Rollup]], most: int
+    found: Mapping[tuple[int, tuple[str | None, ...]], Mapping[str, float]], most: int
 ) -> dict[tuple[str | None, ...], set[str]]:
     """Group → its most frequent reason labels over the whole time, so that a line of one does not come and go."""
     totals: dict[tuple[str | None, ...], dict[str, float]] = {}
-    for (_, key), rollups in groups.items():
+    for (_, key), of_stretch in found.items():
         counts = totals.setdefault(key, {})
-        for label, count in _label_counts(rollups).items():
+        for label, count in of_stretch.items():
             counts[label] = counts.get(label, 0) + count
     return {
         key: set(sorted(counts, key=lambda label: (-counts[label], label))[:most]) for key, counts in totals.items()
     }
 
 
-def _figures(rollups: Sequence[Rollup], frequent: Collection[str], wanted: Wanted) -> dict[str, Any]:
-    """What the rollups of one stretch and group say together."""
+def _figures(
+    rollups: Sequence[Rollup], counts: Mapping[str, float], frequent: Collection[str], wanted: Wanted
+) -> dict[str, Any]:
+    """What the rollups of one stretch and group say together; ``counts`` are those of their reason labels."""
     row: dict[str, Any] = {
         "stages": sum(rollup.stage_count for rollup in rollups),
         "failures": sum(rollup.failure_count for rollup in rollups),
@@ -143,7 +151,6 @@ def _figures(rollups: Sequence[Rollup], frequent: Collection[str], wanted: Wante
     }
     judged = (row["passed"] or 0) + (row["failed"] or 0)
     row["fail_ratio"] = (row["failed"] or 0) / judged if judged else None
-    counts = _label_counts(rollups)
     others = {label: count for label, count in counts.items() if label not in frequent}
     row["labels"] = {
         label: _label(counts[label], row["failed"])
@@ -178,10 +185,13 @@ def _sum(rollups: Iterable[Rollup], metric: str) -> float | None:
 def _label_counts(rollups: Iterable[Rollup]) -> dict[str, float]:
     counts: dict[str, float] = {}
     for rollup in rollups:
-        for metric, summary in rollup.metrics.items():
-            table, dot, label = metric.partition(".")
-            if table == "label_counts" and dot and summary.get("sum") is not None:
-                counts[label] = counts.get(label, 0) + _whole(summary["sum"])
+        for metric in rollup.metrics:
+            if not metric.startswith(_LABEL_COUNTS):
+                continue
+            total = rollup.metrics[metric].get("sum")
+            if total is not None:
+                label = metric[len(_LABEL_COUNTS) :]
+                counts[label] = counts.get(label, 0) + _whole(total)
     return counts
 
 

@@ -13,6 +13,7 @@ from xray.ids import is_id
 from xray.insight import ComparisonView, DiffView
 from xray_server.api.answers import Here, Service
 from xray_server.api.comparisons import compare_answer, diff_answer
+from xray_server.dashboard.choices import choices
 from xray_server.dashboard.figures import Figure, chart_text
 from xray_server.dashboard.rendering import render
 from xray_server.errors import not_found
@@ -33,9 +34,8 @@ async def compare(request: Request, service: Here) -> Response:
     or by the JSON filters ``filter_a`` and ``filter_b``.
     """
     given = {name: value for name, value in request.query_params.items() if value}
-    pipelines = await service.store.pipelines(service.project)
     shown: dict[str, Any] = {
-        "labels": [each.label for each in pipelines if each.label is not None],
+        "labels": (await choices(service)).labels,
         "by": BY,
         "kind": None,
         "problem": None,
@@ -148,12 +148,12 @@ def _figures(moved: Sequence[Mapping[str, Any]]) -> list[Figure]:
         "marker": {"color": ["var(--label-5)" if row["effect"] > 0 else "var(--label-4)" for row in rows]},
         "hovertemplate": "%{y}<br>%{x:+.2f}<extra></extra>",
     }
-    axis = {"range": [-1.05, 1.05], "title": {"text": "effect: below 0 lower in B, above 0 higher"}}
+    axis = {"range": [-1.05, 1.05], "title": {"text": "effect"}}
     return [
         Figure(
             "effects", "What moved, and how far", [trace],
             {"xaxis": axis, "yaxis": {"type": "category"}},
-            note="Cliff's delta for metrics, Cohen's h for shares of reason labels: 0 is no difference.",
+            note="Below 0 lower in B, above 0 higher: Cliff's delta of metrics, Cohen's h of shares of reason labels.",
             height=100 + 24 * len(rows),
         )
     ]  # fmt: skip

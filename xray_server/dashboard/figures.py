@@ -31,6 +31,7 @@ class Figure:
         rows: Its rows.
         note: A sentence below: how to read it, what is left out.
         height: In CSS pixels.
+        min_width: In CSS pixels; where the page has less room, the chart scrolls within itself. 0: it fits any width.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Figure:
     rows: Sequence[Sequence[Any]] = ()
     note: str = ""
     height: int = 280
+    min_width: int = 0
 
 
 def as_json(figure: Figure) -> Markup:

@@ -83,6 +83,15 @@ def number(value: Any, unit: str = "") -> Markup:
     return Markup(f'<span class="number">{escape(worded(value, unit))}</span>')  # noqa: S704 - escaped
 
 
+def change(value: Any, unit: str = "") -> Markup:
+    """A difference with its sign and unit; that of two shares is in percentage points."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return NOTHING
+    amount = f"{abs(value) * 100:.1f} points" if unit in ("ratio", "share") else worded(abs(value), unit)
+    sign = "+" if value > 0 else "-" if value < 0 else ""
+    return Markup(f'<span class="number">{sign}{escape(amount)}</span>')  # noqa: S704 - escaped
+
+
 def worded(value: float, unit: str = "") -> str:
     """A finite number with its unit as plain text."""
     if unit == "ms":

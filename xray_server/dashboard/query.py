@@ -14,14 +14,20 @@ from markupsafe import Markup
 
 from xray.exceptions import QueryError
 from xray_server.api.answers import Here, Service
+from xray_server.dashboard import links
 from xray_server.dashboard.answers_table import Table, groups_table, metric_words
+from xray_server.dashboard.choices import choices
 from xray_server.dashboard.filters import visible
 from xray_server.dashboard.places import Place, locate, malformed
 from xray_server.dashboard.rendering import render
 from xray_server.documents import CANDIDATE_FIELDS, RUN_FIELDS, STAGE_FIELDS
 from xray_server.query.aggregate_parser import KEYS as AGGREGATE_KEYS
+from xray_server.query.aggregate_parser import parse_aggregation
+from xray_server.query.describe import describe, describe_figures
+from xray_server.query.fields import MetricCatalog
 from xray_server.query.operators import FIELD_OPERATORS, LOGICAL_OPERATORS
 from xray_server.query.parser import KEYS as QUESTION_KEYS
+from xray_server.query.parser import parse
 from xray_server.questions import saved as saved_questions
 from xray_server.questions.parameters import Parameter
 
@@ -75,18 +81,20 @@ async def query(request: Request, service: Here) -> Response:
             status = 404 if error.code == "unknown_question" else 422
             problem = error.as_dict()
     text = given.strip()
+    catalog = await service.catalog()
     shown: dict[str, Any] = {
         "text": given or _pretty(EXAMPLES[0][1]),
         "asked": bool(text),
         "examples": [(title, _pretty(example)) for title, example in EXAMPLES],
-        "words": _in_script(await _words(service)),
+        "words": _in_script(await _words(service, catalog)),
         "problem": problem,
         "place": None,
         "mended": None,
         "heads": [],
         "rows": [],
         "answer": None,
-        "explanation": None,
+        "reading": None,
+        "plan": None,
         "elsewhere": [],
         "returns": None,
         "saved": await saved_questions.every(service.store, service.project),
@@ -95,37 +103,47 @@ async def query(request: Request, service: Here) -> Response:
     }
     if text:
         try:
-            shown |= await _answered(service, request, given)
+            shown |= await _answered(service, catalog, request, given)
         except QueryError as error:
             status = 422
             shown |= _refused(given, error)
     return render(request, "query.html", shown, status=status)
 
 
-async def _answered(service: Service, request: Request, text: str) -> dict[str, Any]:
+@router.get("/query/plan")
+async def plan(request: Request, service: Here) -> Response:
+    """How the store runs the question ``q``: a part of its page, because some stores take a while to say it."""
+    question = _parsed(request.query_params.get("q", ""))
+    ask = service.aggregate if is_aggregation(question) else service.ask
+    explained = await ask({**question, "explain": True})
+    return render(request, "query_plan.html", {"explanation": explained["explanation"]})
+
+
+async def _answered(service: Service, catalog: MetricCatalog, request: Request, text: str) -> dict[str, Any]:
     question = _parsed(text)
+    bare = {name: value for name, value in question.items() if name not in ("cursor", "explain")}
+    where = links.with_parameters("/query/plan", {"q": _compact(bare)})
     if is_aggregation(question):
         answer = await service.aggregate({name: value for name, value in question.items() if name != "explain"})
         heads, rows = groups_table(answer["rows"])
         return {
             "answer": answer, "heads": heads, "rows": rows, "returns": "groups", "question_json": _in_script(question),
+            "reading": describe_figures(parse_aggregation(bare, catalog)), "plan": where,
             "elsewhere": elsewhere(request, "aggregate", question),
         }  # fmt: skip
     cursor = request.query_params.get("cursor")
-    explained = await service.ask({**question, "explain": True})
     answer = await service.ask({**question, "explain": False, **({"cursor": cursor} if cursor else {})})
     returns = {"pipelines": "runs"}.get(question.get("return") or "stages", question.get("return") or "stages")
-    table = Table(returns, answer["rows"], question, await service.catalog())
+    table = Table(returns, answer["rows"], question, catalog)
     return {
         "answer": answer,
         "heads": table.heads,
         "rows": table.rows,
         "returns": returns,
-        "explanation": explained["explanation"],
+        "reading": describe(parse(bare, catalog)),
+        "plan": where,
         "elsewhere": elsewhere(request, "query", question),
-        "question_json": _in_script(
-            {key: value for key, value in question.items() if key not in ("cursor", "explain")}
-        ),
+        "question_json": _in_script(bare),
     }
 
 
@@ -246,13 +264,11 @@ def _pretty(value: Any) -> str:
     return f"{{\n{inner}\n}}"
 
 
-async def _words(service: Service) -> dict[str, Any]:
+async def _words(service: Service, catalog: MetricCatalog) -> dict[str, Any]:
     """What the editor completes: keys of questions, fields by part, metrics, operators, and the values of a few."""
-    catalog = await service.catalog()
     metrics = [metric for declared in (await service.declarations()).values() for metric in declared]
     common = [found for word in catalog.words() if (found := catalog.declaration(word)) is not None]
-    pipelines = await service.store.pipelines(service.project)
-    labels = [each.label for each in pipelines if each.label is not None and len(each.label) <= 80][:100]
+    labels = [label for label in (await choices(service)).labels if len(label) <= 80][:100]
     return {
         "keys": _COMPLETED_KEYS,
         "pipeline": sorted(RUN_FIELDS),

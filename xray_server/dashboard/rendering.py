@@ -120,6 +120,7 @@ def environment() -> Environment:
         shown=filters.shown,
         plain=filters.plain,
         number=filters.number,
+        change=filters.change,
         time=filters.time,
         ago=filters.ago,
         short_id=filters.short_id,

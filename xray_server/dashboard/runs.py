@@ -93,6 +93,7 @@ async def runs(request: Request, service: Here) -> Response:
         "sorts": await _sorts(service, parameters.sort),
         "choices": await choices(service),
         "statuses": STATUSES,
+        "has": {name: any(row.run.get(name) for row in rows) for name in ("environment", "tags")},
         "filtered": filtered,
         "others": parameters.suffixed(),
         "follows": parameters.cursor is None and parameters.sort == "-started_at",

@@ -10,6 +10,9 @@ from xray_server.dashboard.figures import Figure, chart_text
 from xray_server.dashboard.links import stage_url
 
 MAX_STAGES = 20
+STAGE_WIDTH = 130
+"""CSS pixels from a stage to the next one: less, and their names lie over each other."""
+
 MAX_LABELS = 5
 """Reason labels of one stage that have a branch of their own."""
 
@@ -127,6 +130,7 @@ def _figure(flow: _Flow, note: str) -> Figure | None:
         rows=rows,
         note=note,
         height=min(640, max(260, 26 * len(nodes))),
+        min_width=STAGE_WIDTH * (len({source for source, _, _, _ in flow.links}) + 1),
     )
 
 

@@ -20,7 +20,14 @@ from xray_server.api.whatif import read_from
 from xray_server.dashboard import forms
 from xray_server.dashboard.candidate_table import OPERATORS, TableParameters, as_csv, as_lines, table, value_at
 from xray_server.dashboard.rendering import HEADERS, render
-from xray_server.dashboard.stage_figures import panel_figures, rank_figure, score_figure, score_names, scores_of
+from xray_server.dashboard.stage_figures import (
+    has_scores,
+    panel_figures,
+    rank_figure,
+    score_figure,
+    score_names,
+    scores_of,
+)
 from xray_server.errors import not_found
 from xray_server.query.fields import camel
 
@@ -49,7 +56,7 @@ async def stage(stage_id: str, request: Request, service: Here) -> Response:
         "view": parameters.view,
         "views": _views(found),
         "meaning": _meaning(service, found.get("type")),
-        "has_scores": "score" in (found.get("metrics") or {}) or "scores_p50" in (found.get("metrics") or {}),
+        "has_scores": has_scores(found),
         "has_ranks": found.get("type") == "ranking",
     }
     if parameters.view == "overview":

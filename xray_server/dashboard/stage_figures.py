@@ -32,7 +32,13 @@ def panel_figures(stage: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) 
     """
     figures = [_panel_figure(stage, figure, place) for place, figure in enumerate(given)]
     # The page has a chart of scores of its own, with who went on.
-    return [figure for figure in figures if figure.title != "Scores"]
+    return [figure for figure in figures if not (figure.title == "Scores" and has_scores(stage))]
+
+
+def has_scores(stage: Mapping[str, Any]) -> bool:
+    """Whether a stage's page has a chart of its scores."""
+    metrics = stage.get("metrics") or {}
+    return "score" in metrics or "scores_p50" in metrics
 
 
 def _panel_figure(stage: Mapping[str, Any], given: Mapping[str, Any], place: int) -> Figure:
@@ -141,6 +147,11 @@ def _unescaped(text: str) -> str:
 # --- scores -----------------------------------------------------------------------------------------------------
 
 
+def _axis_of_counts(highest: int) -> dict[str, Any]:
+    """An axis of candidates; a short one has a mark for each of them, where Plotly would mark halves too."""
+    return {"title": {"text": "candidates"}} | ({"dtick": 1} if highest <= 5 else {})
+
+
 def score_figure(run: RunRecord, stage: StageRecord, name: str | None = None) -> Figure | None:
     """The scores of a stage by what became of the candidates, with the cutoff where there was one.
 
@@ -179,7 +190,7 @@ def score_figure(run: RunRecord, stage: StageRecord, name: str | None = None) ->
         "barmode": "stack",
         "bargap": 0,
         "xaxis": {"title": {"text": chart_text(name or "score")}},
-        "yaxis": {"title": {"text": "candidates"}},
+        "yaxis": _axis_of_counts(max(sum(row[1:]) for row in rows)),
         "margin": {"t": 24},
         "showlegend": len(groups) > 1,
     }

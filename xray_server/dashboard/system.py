@@ -46,6 +46,8 @@ def _setting(name: str, value: Any) -> Markup:
     size = value.removesuffix("B") if isinstance(value, str) and name == "max_disk" else value
     if (name.endswith("_bytes") or name == "max_disk") and str(size).isdecimal():
         return filters.number(int(size), "bytes")
+    if isinstance(value, int | float) and not isinstance(value, bool) and name != "port":
+        return filters.number(value, "s" if name.endswith("_s") else "")
     return filters.shown(value)
 
 

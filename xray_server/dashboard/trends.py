@@ -16,6 +16,7 @@ from xray_server.api.insight_models import TrendParameters
 from xray_server.api.moments import moment_ms, stretch_ms
 from xray_server.api.trends import runs_behind, trend_answer
 from xray_server.dashboard import filters, forms, links
+from xray_server.dashboard.choices import choices
 from xray_server.dashboard.colours import label_colour, series_colour
 from xray_server.dashboard.figures import Figure, chart_text
 from xray_server.dashboard.rendering import render
@@ -52,8 +53,7 @@ async def trends(request: Request, service: Here) -> Response:
             hint="Write split=version.",
         )
     asked = forms.read(TrendParameters, request, without=_OWN)
-    pipelines = await service.store.pipelines(service.project)
-    labels = [each.label for each in pipelines if each.label is not None]
+    labels = (await choices(service)).labels
     if asked.label is None and labels:
         asked.label = labels[0]
     asked.by = "name,type,version" if split else "name,type"

@@ -16,6 +16,7 @@ from xray_server.query.ast import Reference, Scan
 from xray_server.stores.parts import (
     Bucket,
     Finding,
+    HalfDays,
     NamedDocument,
     PipelineSummary,
     Removed,
@@ -33,6 +34,7 @@ from xray_server.stores.parts import (
 __all__ = [
     "Bucket",
     "Finding",
+    "HalfDays",
     "NamedDocument",
     "PipelineSummary",
     "Removed",
@@ -296,6 +298,43 @@ class Store(ABC):
             since: Hours from this one on, in milliseconds since 1970.
             until: Hours before this one.
         """
+
+    # --- half days ----------------------------------------------------------------------------------------------
+    #
+    # Months have thousands of hours. Where they are shown in steps of half days or more, the sums of twelve hours stand
+    # for them. ``keep_rollups`` marks the half day of each bucket before it keeps the bucket's hour: a reader that
+    # finds neither the hour nor the half day marked may take the half day. A store without half days leaves these out.
+
+    async def half_days(
+        self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
+    ) -> HalfDays | None:
+        """The sums of half days that are kept, and which of them are out of date; None in a store without them.
+
+        Whatever was out of date when this was called is said to be.
+
+        Args:
+            project: The project.
+            label: Only of this pipeline; None means any.
+            name: Only of stages of this name; None means any.
+            since: Half days that begin at this time or later, in milliseconds since 1970.
+            until: Half days that begin before this time.
+        """
+        return None
+
+    async def dirty_half_days(self, project: str, *, limit: int, until: int) -> Sequence[tuple[Bucket, int]]:
+        """Half days of which hours were kept since their sums were, each with its mark; the oldest first.
+
+        Args:
+            project: The project.
+            limit: The most to return.
+            until: Only half days that begin before this time, in milliseconds since 1970.
+        """
+        return ()
+
+    async def keep_half_days(  # noqa: B027 - a store without half days has nothing to keep
+        self, project: str, rollups: Sequence[tuple[Rollup, int]]
+    ) -> None:
+        """Keep sums of half days as :meth:`keep_rollups` keeps hours, by the marks of :meth:`dirty_half_days`."""
 
     # --- named documents ----------------------------------------------------------------------------------------
     #

@@ -36,7 +36,12 @@ def pack(value: Any) -> str | bytes:
 
 def unpack(packed: str | bytes) -> Any:
     """The value that :func:`pack` was given."""
-    return _decode_json(zstandard.ZstdDecompressor().decompress(packed) if isinstance(packed, bytes) else packed)
+    return _decode_json(unpacked(packed))
+
+
+def unpacked(packed: str | bytes) -> str | bytes:
+    """The JSON text of the value that :func:`pack` was given."""
+    return zstandard.ZstdDecompressor().decompress(packed) if isinstance(packed, bytes) else packed
 
 
 def is_number(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,6 +209,19 @@ class Rollup:
     stage_count: int
     failure_count: int
     metrics: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class HalfDays:
+    """What hours of half days sum up to.
+
+    Args:
+        rollups: Of each bucket and half day; the bucket's ``hour`` is the start of the half day.
+        dirty: Buckets, of half days too, of which hours were kept since: what ``rollups`` has of them is out of date.
+    """
+
+    rollups: Sequence[Rollup]
+    dirty: AbstractSet[Bucket]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,13 @@ from pymongo.errors import ServerSelectionTimeoutError
 from tests.mongodb import Databases
 from xray.exceptions import ConfigurationError, StoreError
 from xray.ids import now_ms
+from xray_server.conformance.rollups import a_bucket, a_stage, batch_of
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS
+from xray_server.half_days import half_day_of
 from xray_server.pages import paginate
 from xray_server.query.ast import Compare, Field, Metric, Scan
 from xray_server.query.ast import Test as Condition
-from xray_server.rollups import read_rollups, refresh, roll_up
+from xray_server.rollups import read_rollups, refresh, refresh_half_days, roll_up
 from xray_server.stores.base import Rollup, Store, WriteBatch
 from xray_server.stores.mongo import MongoStore, buckets, checks, pages, writes
 from xray_server.stores.mongo.documents import DECLARED, Run, Stage, collection_of
@@ -258,6 +260,29 @@ def test_a_newer_form_is_refused(url: str, database: Database[Any]):
     with pytest.raises(StoreError) as caught:
         with_stores(url, documents)
     assert caught.value.code == "newer_store"
+
+
+def test_a_database_from_before_half_days_has_them_marked(url: str, database: Database[Any]):
+    """Hours that were kept before there were half days are marked for them, once."""
+
+    async def write(store: Store) -> None:
+        await store.write(PROJECT, batch_of(*(a_stage(hour, hour=hour) for hour in (-30, 0, 1))))
+        await refresh(store, PROJECT, until=2**41)
+
+    with_stores(url, write)
+    database.drop_collection("half_days")
+    database["form"].delete_one({"_id": "half_days"})
+
+    async def use(store: Store) -> None:
+        marked = await store.dirty_half_days(PROJECT, limit=10, until=2**41)
+        assert {bucket for bucket, _ in marked} == {half_day_of(a_bucket(hour)) for hour in (-30, 0)}
+        assert await refresh_half_days(store, PROJECT, until=2**41) == 2
+
+    async def again(store: Store) -> None:
+        assert await store.dirty_half_days(PROJECT, limit=10, until=2**41) == []
+
+    with_stores(url, use)
+    with_stores(url, again)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------

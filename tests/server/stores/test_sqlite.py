@@ -16,12 +16,13 @@ import pytest
 from tests.server.stores_of import with_open
 from xray.exceptions import StoreError
 from xray.ids import new_id
-from xray_server.conformance.rollups import NOON, a_bucket
+from xray_server.conformance.rollups import NOON, a_bucket, a_stage, batch_of
 from xray_server.conformance.upkeep import old_batch
+from xray_server.half_days import half_day_of
 from xray_server.pages import PAGE_SIZE
 from xray_server.query.ast import Compare, Metric, Scan
 from xray_server.query.ast import Test as Condition
-from xray_server.rollups import HOUR_MS, refresh
+from xray_server.rollups import HOUR_MS, read_half_days, refresh
 from xray_server.stores.base import Bucket, Store, WriteBatch, Written
 from xray_server.stores.sqlite import SqliteStore
 from xray_server.stores.sqlite.rows import RUNS, STAGES
@@ -197,6 +198,29 @@ def test_a_file_of_the_first_form_gets_its_rollups(tmp_path):
         giving_back = next(finding for finding in await store.check() if finding.what == "giving space back")
         assert not giving_back.ok
         assert "VACUUM" in giving_back.hint
+
+    with_store(file, use)
+
+
+def test_a_file_from_before_half_days_has_them_marked(tmp_path):
+    """Hours that were kept before there were half days are found, and summed up."""
+    file = tmp_path / "xray.sqlite3"
+
+    async def write(store):
+        await store.write(PROJECT, batch_of(*(a_stage(hour, hour=hour) for hour in (-30, 0, 1))))
+        await refresh(store, PROJECT, until=NOON + 9 * HOUR_MS)
+
+    with_store(file, write)
+    connection = sqlite3.connect(file)
+    for table in ("half_days", "dirty_half_days"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute(f"PRAGMA user_version = {next(n for n, sql in enumerate(MIGRATIONS) if 'half_days' in sql)}")
+    connection.close()
+
+    async def use(store):
+        marked = {bucket for bucket, _ in await store.dirty_half_days(PROJECT, limit=10, until=NOON + 9 * HOUR_MS)}
+        assert marked == {half_day_of(a_bucket(hour)) for hour in (-30, 0)}
+        assert sum(each.stage_count for each in await read_half_days(store, PROJECT, since=0, until=2 * NOON)) == 3
 
     with_store(file, use)
 

@@ -81,6 +81,18 @@ def test_no_step_reads_a_whole_project(file, sizes, words):
         assert not whole or "in the order of a metric" in words  # behind those with the metric: the others, by id
 
 
+def test_one_stage_whose_candidates_may_be_gone_is_found_by_its_id(file):
+    """Not among all stages whose candidates retention has removed."""
+    of_one = Condition(Field(("id",)), Compare("eq", "s1"))
+    gone = Condition(Field(("candidates_removed_at",)), Compare("gt", 0))
+    plan = explained(
+        file, Scan("stages", stage=And((of_one, gone)), sort=(SortKey(Field(("candidates_removed_at",))),))
+    )
+    assert plan.indexed
+    assert "stages_by_id" in plan.detail
+    assert "stages_by_removal" in explained(file, Scan("stages", stage=gone)).detail
+
+
 def all_steps(file, scan):
     """What SQLite does for each statement of a scan."""
 

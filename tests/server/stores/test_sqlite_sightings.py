@@ -205,7 +205,7 @@ def test_candidates_of_an_older_file_are_found_and_indexed(tmp_path, monkeypatch
 
     on_file(file, write)
     connection = sqlite3.connect(file)
-    for table in TABLES:
+    for table in (*TABLES, "half_days", "dirty_half_days"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute(f"PRAGMA user_version = {_form_without_index()}")
     connection.commit()

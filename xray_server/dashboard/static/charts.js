@@ -97,6 +97,7 @@ async function draw(figure) {
     figure.querySelector("details.figures")?.setAttribute("open", "");
     return;
   }
+  if (place.dataset.minWidth) place.style.minWidth = `${place.dataset.minWidth}px`;
   const colours = tokens();
   const height = Number(figure.dataset.height) || 280;
   const full = merged(commonLayout(colours, height), resolved(layout, colours));

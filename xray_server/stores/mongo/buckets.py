@@ -19,15 +19,22 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
-from xray_server.stores.base import Bucket, Rollup
-from xray_server.stores.encoding import pack, unpack
+from xray_server.half_days import HALF_DAY_MS, half_day_of
+from xray_server.stores.base import Bucket, HalfDays, Rollup
+from xray_server.stores.encoding import pack, unpacked
 from xray_server.stores.mongo.forms import Raw
 from xray_server.stores.mongo.races import MAX_ATTEMPTS, contended, overtaken, pause
+from xray_server.stores.unread import UnreadMetrics
 
 COLLECTION = "buckets"
+HALF_DAYS = "half_days"
+"""Half days have marks and rollups as hours have; no write is ever pending on them."""
 
 WRITE_ENDS_WITHIN_MS = 600_000
 """How long after its first mark a write may take to reach its stages; far beyond the deadline of an operation."""
+
+KEPT_PER_READ = 5000
+"""Rollups that the server sends at once; each is some hundred bytes."""
 
 
 async def begin(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bucket]) -> None:
@@ -41,13 +48,15 @@ async def end(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Buck
     await _mark(database, project, buckets, {"$inc": {"mark": 1, "pending": -1}, "$set": {"dirty": True}})
 
 
-async def _mark(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bucket], update: Raw) -> None:
+async def _mark(
+    database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bucket], update: Raw, name: str = COLLECTION
+) -> None:
     keys = sorted((_key(project, bucket) for bucket in buckets), key=lambda key: tuple(map(str, key.values())))
     for attempt in range(MAX_ATTEMPTS):
         if not keys:
             return
         try:
-            await database[COLLECTION].bulk_write(
+            await database[name].bulk_write(
                 [UpdateOne({"_id": key}, update, upsert=True) for key in keys], ordered=False
             )
             return
@@ -55,7 +64,7 @@ async def _mark(database: AsyncDatabase[Raw], project: str, buckets: Iterable[Bu
             # Two writers that mark a new bucket at once: the one that came second tries again.
             keys = [keys[index] for index in overtaken(error)]
         await pause(attempt)
-    raise contended(COLLECTION)
+    raise contended(name)
 
 
 async def dirty(
@@ -71,13 +80,25 @@ async def dirty(
 
 async def keep(database: AsyncDatabase[Raw], project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
     """What ``Store.keep_rollups`` does."""
+    # First the half days: a half day that is not marked must never lack an hour that is not.
+    mark = {"$inc": {"mark": 1}, "$set": {"dirty": True, "pending": 0}}
+    await _mark(database, project, {half_day_of(rollup.bucket) for rollup, _ in rollups}, mark, HALF_DAYS)
+    await _keep(database[COLLECTION], project, rollups)
+
+
+async def keep_half_days(database: AsyncDatabase[Raw], project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
+    """What ``Store.keep_half_days`` does."""
+    await _keep(database[HALF_DAYS], project, rollups)
+
+
+async def _keep(collection: AsyncCollection[Raw], project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
     operations = []
     for rollup, mark in rollups:
         key = _key(project, rollup.bucket)
         values = {
             "stage_count": rollup.stage_count,
             "failure_count": rollup.failure_count,
-            "metrics": pack(rollup.metrics),
+            "metrics": pack(dict(rollup.metrics)),
             "kept": mark,
         }
         nothing_under_way = {
@@ -97,7 +118,7 @@ async def keep(database: AsyncDatabase[Raw], project: str, rollups: Sequence[tup
             UpdateOne({"_id": key, "dirty": True, "$or": [{"kept": None}, {"kept": {"$lte": mark}}]}, {"$set": values}),
         ]
     if operations:
-        await database[COLLECTION].bulk_write(operations, ordered=True)
+        await collection.bulk_write(operations, ordered=True)
 
 
 async def kept(
@@ -106,15 +127,53 @@ async def kept(
     """What ``Store.rollups`` returns."""
     where: Raw = {"_id.p": project, **_hours(since, until), "stage_count": {"$gt": 0}}
     where |= {path: value for path, value in (("_id.l", label), ("_id.n", name)) if value is not None}
+    wanted = {"stage_count": 1, "failure_count": 1, "metrics": 1}
+    found = await collection.find(where, wanted, sort=[("_id", 1)], batch_size=KEPT_PER_READ).to_list()
     return [
-        Rollup(_bucket(raw["_id"]), int(raw["stage_count"]), int(raw["failure_count"]), unpack(raw["metrics"]))
-        async for raw in collection.find(where, sort=[("_id", 1)])
+        Rollup(
+            _bucket(raw["_id"]),
+            int(raw["stage_count"]),
+            int(raw["failure_count"]),
+            UnreadMetrics(unpacked(raw["metrics"])),
+        )
+        for raw in found
     ]
 
 
-async def remove_older(collection: AsyncCollection[Raw], project: str, hour: int | None) -> None:
+async def half_days(
+    database: AsyncDatabase[Raw], project: str, label: str | None, name: str | None, since: int, until: int
+) -> HalfDays:
+    """What ``Store.half_days`` returns."""
+    # The marks first: what is brought up to date in between is then taken for out of date, never the reverse.
+    marked = await dirty(database[HALF_DAYS], project, 0, label, since, until)
+    return HalfDays(
+        await kept(database[HALF_DAYS], project, label, name, since, until),
+        {bucket for bucket, _ in marked if name is None or bucket.name == name},
+    )
+
+
+async def mark_all_half_days(database: AsyncDatabase[Raw]) -> None:
+    """Mark the half days of all hours that are kept, once in a database, for what was kept before there were any."""
+    form = database["form"]
+    if await form.find_one({"_id": HALF_DAYS}) is not None:
+        return
+    found: dict[str, set[Bucket]] = {}
+    async for raw in database[COLLECTION].find({"stage_count": {"$gt": 0}}, {"_id": 1}):
+        found.setdefault(raw["_id"]["p"], set()).add(half_day_of(_bucket(raw["_id"])))
+    for project, buckets in found.items():
+        await _mark(database, project, buckets, {"$inc": {"mark": 1}, "$set": {"dirty": True, "pending": 0}}, HALF_DAYS)
+    await form.update_one({"_id": HALF_DAYS}, {"$set": {"version": 1}}, upsert=True)
+
+
+async def remove_older(database: AsyncDatabase[Raw], project: str, hour: int | None) -> None:
     """Remove what is kept and marked of hours before this one; of all hours where it is None."""
-    await collection.delete_many({"_id.p": project, **_hours(None, hour)})
+    await database[COLLECTION].delete_many({"_id.p": project, **_hours(None, hour)})
+    half_days = database[HALF_DAYS]
+    await half_days.delete_many({"_id.p": project, **_hours(None, None if hour is None else hour - HALF_DAY_MS + 1)})
+    if hour is not None:
+        # The half day that lost only some of its hours.
+        update = {"$inc": {"mark": 1}, "$set": {"dirty": True}}
+        await half_days.update_many({"_id.p": project, **_hours(None, hour)}, update)
 
 
 def _hours(since: int | None, until: int | None) -> Raw:

@@ -229,6 +229,15 @@ class BucketState(Document):
         )
 
 
+class HalfDayState(BucketState):
+    """The same of the half day that begins with ``h``."""
+
+    class Settings(BucketState.Settings):
+        """Where half days lie."""
+
+        name = "half_days"
+
+
 class NamedKey(BaseModel):
     """The ``_id`` of a named document."""
 
@@ -334,7 +343,7 @@ class StoreForm(Document):
 
 
 DECLARED: tuple[type[Document], ...] = (
-    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, Named, SightingRecord, SightingPart,
+    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, HalfDayState, Named, SightingRecord, SightingPart,
     SightingIndex, StoreForm,
 )  # fmt: skip
 

@@ -25,6 +25,7 @@ from xray_server.query.ast import Scan
 from xray_server.stores.base import (
     Bucket,
     Finding,
+    HalfDays,
     NamedDocument,
     PipelineSummary,
     Removed,
@@ -90,6 +91,7 @@ class MongoStore(Store):
                 # collections itself, so that several may be open.
                 await init_beanie(database=database, document_models=list(DECLARED), skip_indexes=True)
                 self._building = await checks.build_indexes(database)
+                await buckets.mark_all_half_days(database)
         except BaseException:
             await client.close()
             raise
@@ -286,6 +288,20 @@ class MongoStore(Store):
     ) -> Sequence[Rollup]:
         async with self._asked_to("read") as database:
             return await buckets.kept(database[buckets.COLLECTION], project, label, name, since, until)
+
+    async def half_days(
+        self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
+    ) -> HalfDays:
+        async with self._asked_to("read") as database:
+            return await buckets.half_days(database, project, label, name, since, until)
+
+    async def dirty_half_days(self, project: str, *, limit: int, until: int) -> Sequence[tuple[Bucket, int]]:
+        async with self._asked_to("read") as database:
+            return await buckets.dirty(database[buckets.HALF_DAYS], project, limit, None, None, until)
+
+    async def keep_half_days(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
+        async with self._asked_to("write") as database:
+            await buckets.keep_half_days(database, project, rollups)
 
     # --- named documents ----------------------------------------------------------------------------------------
 

@@ -235,7 +235,7 @@ async def remove_runs(database: AsyncDatabase[Raw], name: str, project: int, bef
     if total.runs:
         left = [run async for run in _oldest(database, project, None, 1, aged_only=True)]
         hour = None if not left or left[0].age is None else left[0].age // HOUR_MS * HOUR_MS
-        await buckets.remove_older(database[buckets.COLLECTION], name, hour)
+        await buckets.remove_older(database, name, hour)
     return total
 
 

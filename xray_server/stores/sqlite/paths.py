@@ -157,7 +157,7 @@ def path_to_stages(connection: sqlite3.Connection, project: str, scan: Scan, ord
         scan: The scan.
         order: The first sort key that is not the same for all.
     """
-    if ("candidates_removed_at",) in ranged_fields(scan.stage):
+    if ("candidates_removed_at",) in ranged_fields(scan.stage) and _ID not in equal_fields(scan.stage):
         return Path("stages_by_removal", "candidates_removed_at", ordered=order == Field(("candidates_removed_at",)))
     few = path_to_few_stages(connection, project, scan)
     if few is not None:

@@ -220,10 +220,45 @@ CREATE TABLE sighting_backlogs (
 
 INSERT INTO sighting_backlogs (project, next, "end") SELECT project, 0, max(row) + 1 FROM pages GROUP BY project;
 """
+
+_VERSION_6 = """
+CREATE TABLE dirty_half_days (
+    mark INTEGER PRIMARY KEY AUTOINCREMENT,
+    project TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    label TEXT,
+    name TEXT,
+    type TEXT,
+    version TEXT
+);
+CREATE UNIQUE INDEX dirty_half_days_by_hour ON dirty_half_days (
+    project, hour, ifnull(label, x''), ifnull(name, x''), ifnull(type, x''), ifnull(version, x'')
+);
+
+CREATE TABLE half_days (
+    row INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    label TEXT,
+    name TEXT,
+    type TEXT,
+    version TEXT,
+    stage_count INTEGER NOT NULL,
+    failure_count INTEGER NOT NULL,
+    metrics NOT NULL
+);
+CREATE UNIQUE INDEX half_days_by_hour ON half_days (
+    project, hour, ifnull(label, x''), ifnull(name, x''), ifnull(type, x''), ifnull(version, x'')
+);
+CREATE INDEX half_days_by_label ON half_days (project, label, hour);
+
+INSERT INTO dirty_half_days (project, hour, label, name, type, version)
+SELECT DISTINCT project, hour - (hour % 43200000 + 43200000) % 43200000, label, name, type, version FROM rollups;
+"""
 # Numbers of records and segments are never given twice: what was read under one is not removed as another's. Pages that
 # are there already are the backlog of the index.
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE, _VERSION_5)
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE, _VERSION_5, _VERSION_6)
 """Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
 
 

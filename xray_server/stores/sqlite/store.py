@@ -25,6 +25,7 @@ from xray_server.sightings.hunt import Hunt
 from xray_server.stores.base import (
     Bucket,
     Finding,
+    HalfDays,
     NamedDocument,
     PipelineSummary,
     Removed,
@@ -347,6 +348,23 @@ class SqliteStore(Store):
         self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
     ) -> Sequence[Rollup]:
         return await self._read(lambda connection: rollup_tables.kept(connection, project, label, name, since, until))
+
+    async def half_days(
+        self, project: str, *, label: str | None = None, name: str | None = None, since: int, until: int
+    ) -> HalfDays:
+        return await self._read(
+            lambda connection: rollup_tables.half_days(connection, project, label, name, since, until)
+        )
+
+    async def dirty_half_days(self, project: str, *, limit: int, until: int) -> Sequence[tuple[Bucket, int]]:
+        return await self._read(
+            lambda connection: rollup_tables.dirty(
+                connection, project, limit, None, None, until, rollup_tables.HALF_DAYS[1]
+            )
+        )
+
+    async def keep_half_days(self, project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
+        await self._change(lambda connection: rollup_tables.keep_half_days(connection, project, rollups))
 
     # --- named documents ----------------------------------------------------------------------------------------
 
