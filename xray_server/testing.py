@@ -18,6 +18,7 @@ import pytest
 
 from xray.exceptions import StoreClosed
 from xray_server.conformance.analyses import AnalysisContract
+from xray_server.conformance.deadlines import DeadlineContract
 from xray_server.conformance.named import NamedContract
 from xray_server.conformance.rollups import RollupContract
 from xray_server.conformance.sightings import SightingContract
@@ -51,7 +52,14 @@ from xray_server.testing_data import (
 
 
 class StoreContract(
-    RollupContract, UpkeepContract, NamedContract, ValuesContract, ZoneContract, SightingContract, AnalysisContract
+    RollupContract,
+    UpkeepContract,
+    NamedContract,
+    ValuesContract,
+    ZoneContract,
+    SightingContract,
+    AnalysisContract,
+    DeadlineContract,
 ):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 
