@@ -24,7 +24,7 @@ from xray_server.stores.mongo.layout import LISTED
 FEW = 1000
 """Documents of the other collection up to which a join starts from there."""
 
-CHUNK = 200
+CHUNK = 500
 """Documents that are joined at once."""
 
 NEEDED: Final = {"r": 1, pages.MARKS: 1, pages.ZONES: 1}

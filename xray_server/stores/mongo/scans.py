@@ -19,7 +19,15 @@ from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.stores.base import Row, ScanCut
 from xray_server.stores.mongo import ids, pages
 from xray_server.stores.mongo.codec import Codec
-from xray_server.stores.mongo.compiler import Compiler, about_the_copy, names_keys, says_the_project
+from xray_server.stores.mongo.compiler import (
+    Compiler,
+    about_the_copy,
+    asks_for_value,
+    keys_named,
+    names_keys,
+    names_start,
+    says_the_project,
+)
 from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of
 from xray_server.stores.mongo.forms import RUNS, STAGES, Raw
 from xray_server.stores.mongo.joins import CHUNK, NEEDED, Joins
@@ -100,8 +108,17 @@ class Scanner:
         if where != FALSE and self._room > 0:
             joined = await self._joins.filter()
             if joined != FALSE:
-                await self._ordered(self._of_collection([where, joined]), self._keys, self._scan.after)
+                await self._find(self._of_collection([where, joined]))
         return self.found
+
+    async def _find(self, where: Filter) -> None:
+        named = keys_named(where)
+        if named is None or named > self._scan.limit or self._scan.after is not None:
+            await self._ordered(where, self._keys, self._scan.after)
+            return
+        # They are few enough to be put in order here.
+        rows = [row async for some in self._read(where, (), self._scan.limit) for row in some]
+        self._add(_in_order(rows, self._keys, self._keys))
 
     def finds(self) -> list[tuple[str, Filter, Sort]]:
         """The collection, filter and sort of the finds that the scan may come down to, without joins; to be explained.
@@ -218,7 +235,7 @@ class Scanner:
 
     async def _by_id(self, where: Filter, key: Key, after: Sequence[Any] | None) -> None:
         """By the document's own id: those that are texts, and those that are bytes, are two ranges of keys."""
-        if names_keys(where):
+        if names_keys(where) or names_start(where):
             # These are few. The ranges would tempt a server to read all keys of the project.
             beyond = TRUE if after is None else key.beyond(after[0])
             await self._as_read(all_of([where, beyond]), [key])
@@ -262,7 +279,7 @@ class Scanner:
         at_absent = after is not None and after[0] is None
         for has_value in (True, False) if first.descending else (False, True):
             if not has_value:
-                if at_value and not first.descending:
+                if (at_value and not first.descending) or asks_for_value(where, first.path):
                     continue
                 group = all_of([where, first.has_none()])
                 await self._ordered(group, rest, after[1:] if at_absent and after is not None else None)
@@ -271,7 +288,7 @@ class Scanner:
 
     async def _with_value(self, where: Filter, keys: Sequence[Key], after: Sequence[Any] | None) -> None:
         first, rest = keys[0], keys[1:]
-        beyond = first.has_value()
+        beyond = TRUE if asks_for_value(where, first.path) else first.has_value()
         if after is not None:
             await self._ordered(all_of([where, first.same(after[0])]), rest, after[1:])
             beyond = first.beyond(after[0])
