@@ -176,7 +176,7 @@ def test_values_are_not_given_where_a_document_decides(on_store):
 def test_a_scan_that_is_cut_off_while_it_joins_gives_what_it_has(on_store, monkeypatch):
     """What was found before the server gave up is the beginning of the whole answer, ties included."""
     monkeypatch.setattr(joins, "CHUNK", 2)
-    monkeypatch.setattr("xray_server.stores.mongo.scans.CHUNK", 2)
+    monkeypatch.setattr("xray_server.stores.mongo.finds.CHUNK", 2)
     monkeypatch.setattr(joins, "FEW", 0)  # else the runs are looked up beforehand
     of_run = Not(Condition(Field(("status",)), Compare("eq", "running")))
     sorts = DEFAULT_SORT, (BY_ID,), (SortKey(Metric("fail_ratio"), descending=True), BY_ID)

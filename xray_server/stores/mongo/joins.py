@@ -15,8 +15,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from xray_server.query.ast import EVERYTHING, Condition, Scan
 from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.stores.mongo import ids, pages
-from xray_server.stores.mongo.compiler import Compiler, says_the_project
-from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of
+from xray_server.stores.mongo.compiler import Compiler
+from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of, says_the_project
 from xray_server.stores.mongo.forms import RUNS, STAGES, Raw
 from xray_server.stores.mongo.known import Known
 from xray_server.stores.mongo.layout import LISTED

@@ -24,7 +24,7 @@ PAGES_PER_READ = 32
 FEW_PAGES = 2
 """So many pages of a stage are worth reading along with those of other stages."""
 
-_OF_PAGE: Final = dict.fromkeys((*pages.INLINE, pages.OVER, pages.START, "r"), 1)
+_OF_PAGE: Final[Mapping[str, int]] = dict.fromkeys((*pages.INLINE, pages.OVER, pages.START, "r"), 1)
 _Asked = Callable[[], AbstractAsyncContextManager[AsyncDatabase[Raw]]]
 
 

@@ -7,37 +7,32 @@ collection is joined, as ``joins`` beside this file says.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pymongo
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError, WaitQueueTimeoutError
 
 from xray_server.query.ast import Metric, Scan
-from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.stores.base import Row, ScanCut
-from xray_server.stores.mongo import ids, pages
+from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.codec import Codec
-from xray_server.stores.mongo.compiler import (
-    Compiler,
-    about_the_copy,
+from xray_server.stores.mongo.filters import (
+    FALSE,
+    TRUE,
+    Filter,
+    all_of,
     asks_for_value,
     keys_named,
     names_keys,
     names_start,
-    says_the_project,
 )
-from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of
-from xray_server.stores.mongo.forms import RUNS, STAGES, Raw
-from xray_server.stores.mongo.joins import CHUNK, NEEDED, Joins
-from xray_server.stores.mongo.known import Known, Wanted
-from xray_server.stores.mongo.layout import LISTED
-from xray_server.stores.mongo.order import Key, later, sort_keys
+from xray_server.stores.mongo.finds import Finder, Sort, sort_of
+from xray_server.stores.mongo.forms import Raw
+from xray_server.stores.mongo.order import Key, later
 
 now_s = time.monotonic
-
-Sort = list[tuple[str, int]]
 
 
 async def scan_rows(codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan) -> list[Row]:
@@ -65,42 +60,8 @@ async def scan_rows(codec: Codec, database: AsyncDatabase[Raw], project: str, sc
         raise ScanCut([] if scanner is None else scanner.found) from None
 
 
-class Scanner:
-    """One scan on its way; made by :meth:`of`.
-
-    Args:
-        codec: Decodes.
-        database: The database.
-        scan: The scan.
-        known: The numbers that the scan needs.
-
-    Raises:
-        StoreError: The store cannot sort by one of the keys.
-    """
-
-    def __init__(self, codec: Codec, database: AsyncDatabase[Raw], scan: Scan, known: Known) -> None:
-        self._codec = codec
-        self._database = database
-        self._scan = scan
-        self._known = known
-        self._form = STAGES if scan.of == "stages" else RUNS
-        self._compiler = Compiler(known)
-        self._keys = sort_keys(scan, known)
-        self._joins = Joins(database, scan, known)
-        self._ids: set[Any] = set()
-        self.wanted: Mapping[str, int] = {pages.BLOCK: 0}
-        """What is read of a document."""
-        self.found: list[Row] = []
-        """What was found so far: in order, and nothing that comes before the last of them is missing."""
-
-    @classmethod
-    async def of(cls, codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan) -> Self:
-        """Look up what a scan needs.
-
-        Raises:
-            StoreError: The store cannot sort by one of the keys.
-        """
-        return cls(codec, database, scan, await wanted_by(scan).look_up(codec.words, database, project))
+class Scanner(Finder):
+    """One scan on its way; made by :meth:`of`."""
 
     async def rows(self) -> list[Row]:
         """What the scan finds."""
@@ -129,88 +90,15 @@ class Scanner:
         first, rest = self._keys[0], self._keys[1:]
         if first.is_id:
             keys = TRUE if names_keys(where) else self._keys_of_project(1)
-            return [(self._form.collection, all_of([where, keys]), _sort([first]))]
+            return [(self._form.collection, all_of([where, keys]), sort_of([first]))]
         if isinstance(first.reference, Metric):
             with_value = self._of_collection([self._own_condition(), first.has_value()])
             return [
-                (self._form.collection, with_value, _sort([first])),
-                (self._form.collection, all_of([where, first.has_none()]), _sort(rest)),
+                (self._form.collection, with_value, sort_of([first])),
+                (self._form.collection, all_of([where, first.has_none()]), sort_of(rest)),
             ]
         walked = first.is_walked or first.is_word
-        return [(self._form.collection, where, _sort([first] if walked else self._keys))]
-
-    # --- what to find -------------------------------------------------------------------------------------------
-
-    def _of_collection(self, parts: Sequence[Filter]) -> Filter:
-        """All of some filters, for documents of the project only."""
-        where = all_of(parts)
-        if where == FALSE or says_the_project(where):
-            return where
-        return all_of([self._of_project(), where])
-
-    def _of_project(self) -> Filter:
-        return {LISTED: self._known.itself} if self._form is STAGES else {"p": self._known.project}
-
-    def _keys_of_project(self, kind: int) -> Filter:
-        return ids.ranges(self._known.project)[kind]
-
-    def _own_condition(self) -> Filter:
-        """The conditions that are about the documents of the collection itself."""
-        scan, compiler = self._scan, self._compiler
-        if scan.of == "runs":
-            return compiler.run(scan.pipeline).over
-        own = [compiler.stage(scan.stage).over]
-        if concerns_only_pipeline(scan.pipeline):
-            own.append(compiler.stage_by_run(scan.pipeline).over)
-        return all_of(own)
-
-    # --- reading ------------------------------------------------------------------------------------------------
-
-    @property
-    def _room(self) -> int:
-        """How many documents are still wanted."""
-        return self._scan.limit - len(self.found)
-
-    def _add(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            # A document that changed between two finds may come twice.
-            key = row.sort_values[-1] if self._keys[-1].is_id else id(row)
-            if key not in self._ids:
-                self._ids.add(key)
-                self.found.append(row)
-
-    async def _read(self, where: Filter, keys: Sequence[Key], limit: int) -> AsyncIterator[list[Row]]:
-        """The first documents that a filter and the joins let through, in an order that the server makes."""
-        if where == FALSE or limit <= 0:
-            return
-        collection = self._database[self._form.collection]
-        if not self._joins:
-            cursor = collection.find(where, self.wanted, sort=_sort(keys), limit=limit, batch_size=limit + 1)
-            yield await self._made(await cursor.to_list(None))
-            return
-        # Of what is passed over no more is read than says so.
-        async with collection.find(where, NEEDED, sort=_sort(keys), batch_size=CHUNK) as cursor:
-            while limit > 0:
-                chunk = await cursor.to_list(CHUNK)
-                partners = (await self._joins.joined(chunk))[:limit]
-                if partners:
-                    rows = await self._made(await self._whole([raw["_id"] for raw in partners]))
-                    limit -= len(rows)
-                    yield rows
-                if len(chunk) < CHUNK:
-                    return
-
-    async def _whole(self, keys: Sequence[ids.Key]) -> list[Raw]:
-        """The documents of some keys, in the order of these."""
-        cursor = self._database[self._form.collection].find(
-            {"_id": {"$in": list(keys)}}, self.wanted, batch_size=len(keys) + 1
-        )
-        found = {raw["_id"]: raw async for raw in cursor}
-        return [found[key] for key in keys if key in found]
-
-    async def _made(self, raws: Sequence[Raw]) -> list[Row]:
-        found = await self._codec.decode(self._database, self._form, raws)
-        return [Row(one.document, tuple(key.value_of(one.document) for key in self._keys)) for one in found]
+        return [(self._form.collection, where, sort_of([first] if walked else self._keys))]
 
     # --- orders that no index has whole -------------------------------------------------------------------------
 
@@ -314,22 +202,6 @@ class Scanner:
             return
         self._add(_in_order(_before_last_value(whole, place), keys, self._keys))
         await self._ordered(all_of([where, first.same(last)]), rest, None)
-
-
-def wanted_by(scan: Scan) -> Wanted:
-    """What has to be looked up for a scan."""
-    wanted = Wanted()
-    for stage in (scan.stage, *scan.stages):
-        wanted.condition(stage, STAGES)
-    wanted.condition(scan.pipeline, RUNS)
-    wanted.condition(about_the_copy(scan.pipeline), STAGES)
-    for key in scan.sort:
-        wanted.order(key.reference, STAGES if scan.of == "stages" else RUNS)
-    return wanted
-
-
-def _sort(keys: Sequence[Key]) -> Sort:
-    return [(key.path, -1 if key.descending else 1) for key in keys]
 
 
 def _before_last_value(rows: Sequence[Row], place: int) -> list[Row]:

@@ -15,10 +15,11 @@ from xray_server.stores.base import Row, Values
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.codec import Codec
+from xray_server.stores.mongo.finds import wanted_by
 from xray_server.stores.mongo.forms import STAGES, Raw, plain
 from xray_server.stores.mongo.known import Known, place_of
 from xray_server.stores.mongo.layout import LISTED, USUAL, WORDS, Place
-from xray_server.stores.mongo.scans import Scanner, wanted_by
+from xray_server.stores.mongo.scans import Scanner
 
 _START = STAGES.places["started_at"].path
 _READABLE = (*WORDS, "own_id", "key", "id", "own_run", "time", "plain")
