@@ -60,8 +60,9 @@ class Joins:
         if self._scan.of == "stages":
             return await self._to_runs()
         keys: set[ids.Key] | None = None
-        for stage in dict.fromkeys((self._scan.stage, *self._scan.stages)):
-            few = await self._to_stages(stage, by_pages=stage is self._scan.stage and self._by_pages())
+        own = self._scan.stage
+        for stage in (own, *(other for other in self._scan.stages if other != own)):
+            few = await self._to_stages(stage, by_pages=stage is own and self._by_pages())
             if few is not None:
                 keys = few if keys is None else keys & few
             if keys is not None and not keys:
