@@ -75,11 +75,13 @@ class DeadlineContract(StoreSuite):
         first = Test(Field(("type",)), Compare("eq", "filtering"))
         second = Test(Metric("failed"), Compare("gte", 5))
         third = Test(Metric("never_seen"), Exists(wanted=True))
+        free = Not(Test(Field(("metadata", "n")), Compare("eq", {"a": [1]})))
         conditions: list[tuple[Condition, ...]] = [
             (first,),
             (first, second),
             (second, first, Not(third)),
             (third, first),
+            (free, first),
         ]
 
         async def use(store: Store) -> None:
