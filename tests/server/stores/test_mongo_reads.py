@@ -177,6 +177,7 @@ def test_a_scan_that_is_cut_off_while_it_joins_gives_what_it_has(on_store, monke
     """What was found before the server gave up is the beginning of the whole answer, ties included."""
     monkeypatch.setattr(joins, "CHUNK", 2)
     monkeypatch.setattr("xray_server.stores.mongo.finds.CHUNK", 2)
+    monkeypatch.setattr("xray_server.stores.mongo.finds.WHOLE_AT_ONCE", 1)
     monkeypatch.setattr(joins, "FEW", 0)  # else the runs are looked up beforehand
     of_run = Not(Condition(Field(("status",)), Compare("eq", "running")))
     sorts = DEFAULT_SORT, (BY_ID,), (SortKey(Metric("fail_ratio"), descending=True), BY_ID)

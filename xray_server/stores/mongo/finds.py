@@ -20,6 +20,9 @@ from xray_server.stores.mongo.known import Known, Wanted
 from xray_server.stores.mongo.layout import LISTED
 from xray_server.stores.mongo.order import Key, sort_keys
 
+WHOLE_AT_ONCE = 32
+"""Documents that passed all joins and are worth a find for the rest of them."""
+
 Sort = list[tuple[str, int]]
 
 
@@ -110,15 +113,17 @@ class Finder:
             return
         # Of what is passed over no more is read than says so.
         async with collection.find(where, NEEDED, sort=sort_of(keys), batch_size=CHUNK) as cursor:
-            while limit > 0:
+            partners: list[ids.Key] = []
+            is_last = False
+            while limit > 0 and not is_last:
                 chunk = await cursor.to_list(CHUNK)
-                partners = (await self._joins.joined(chunk))[:limit]
-                if partners:
-                    rows = await self._made(await self._whole([raw["_id"] for raw in partners]))
+                is_last = len(chunk) < CHUNK
+                partners += [raw["_id"] for raw in await self._joins.joined(chunk)]
+                if len(partners) >= min(limit, WHOLE_AT_ONCE) or (is_last and partners):
+                    rows = await self._made(await self._whole(partners[:limit]))
+                    partners = partners[limit:]
                     limit -= len(rows)
                     yield rows
-                if len(chunk) < CHUNK:
-                    return
 
     async def _whole(self, keys: Sequence[ids.Key]) -> list[Raw]:
         """The documents of some keys, in the order of these."""

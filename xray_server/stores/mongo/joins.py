@@ -50,6 +50,7 @@ class Joins:
         self._known = known
         self._compiler = Compiler(known)
         self._steps: list[Join] = []
+        self._has_pages: bool | None = None
 
     def __bool__(self) -> bool:
         """Whether documents have to be joined; known after :meth:`filter`."""
@@ -126,12 +127,19 @@ class Joins:
         assert candidate is not None
         found = {stage["_id"] for stage in stages if pages.MARKS in stage and pages.may_hold(candidate, stage)}
         others = [stage["_id"] for stage in stages if stage["_id"] not in found]
-        if others:
+        if others and await self._is_any_page_outside():
             outside = self._database[pages.COLLECTION].find({"st": {"$in": others}}, {"st": 1, **_IN_THE_OPEN})
             async for raw in outside:
                 if raw["st"] not in found and pages.may_hold(candidate, raw):
                     found.add(raw["st"])
         return [stage for stage in stages if stage["_id"] in found]
+
+    async def _is_any_page_outside(self) -> bool:
+        """Whether the project has pages that do not lie in their stages; looked up once."""
+        if self._has_pages is None:
+            of_project = {pages.PROJECT: self._known.project}
+            self._has_pages = await self._database[pages.COLLECTION].find_one(of_project, {"_id": 1}) is not None
+        return self._has_pages
 
     async def _with_stage(self, runs: list[Raw], stage: Filter, *, by_pages: bool) -> list[Raw]:
         where = all_of([{"r": {"$in": [run["_id"] for run in runs]}}, stage])
