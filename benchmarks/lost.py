@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+from support.filled import say
+
 from xray.ids import new_id
 from xray.plugins import installed
 from xray_server.analysis.lost import lost
@@ -82,7 +84,9 @@ async def asked(reader: Reader, candidate_id: str) -> tuple[float, int]:
 
 async def measure(store: Store, stages: int, rounds: int) -> dict[str, Any]:
     """Everything about one store."""
+    say(f"{store.kind}: writing {stages:,} stages")
     indexing_s = await fill(store, stages)
+    say(f"{store.kind}, {stages:,} stages: asking")
     reader = Reader(store, PROJECT)
     found: dict[str, Any] = {"stages": stages, "indexing_us": indexing_s * 1e6 / (stages * CANDIDATES)}
     for name, candidate_id, expected in (("wanted", WANTED, OCCURRENCES), ("nowhere", "nowhere", 0)):

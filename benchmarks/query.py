@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import lost
-from support.filled import PROJECT, fill
+from support.filled import PROJECT, fill, say
 from support.query_report import Filled, Measured, Report, as_json, print_tables
 from support.questions import QUESTIONS, ByHand, Question
 
+from xray.exceptions import XRayError
 from xray.plugins import installed
 from xray_server.api.answers import Service
 from xray_server.query.ast import Field, Scan, SortKey
@@ -116,10 +117,16 @@ async def _ask_all(report: Report, store: Store, size: int, rounds: int, hand: H
         draw = random.Random(3)
         measured = Measured(store.kind, size, question.name, question.indexed)
         number, wanted = 0, rounds + 1
+        say(f"{store.kind}, {size:,} stages: {question.name}")
         while number < wanted:
             given = question.draw(draw, run_ids)
             begin = time.perf_counter()
-            answer = await question.ask(service, given)
+            try:
+                answer = await question.ask(service, given)
+            except XRayError as error:
+                # The others are measured all the same.
+                measured.failed = str(error)
+                break
             took_s = time.perf_counter() - begin
             begin = time.perf_counter()
             by_hand = hand(question, given)

@@ -18,6 +18,7 @@ import pytest
 
 from xray.exceptions import StoreClosed
 from xray_server.conformance.analyses import AnalysisContract
+from xray_server.conformance.deadlines import DeadlineContract
 from xray_server.conformance.half_days import HalfDayContract
 from xray_server.conformance.named import NamedContract
 from xray_server.conformance.rollups import RollupContract
@@ -60,6 +61,7 @@ class StoreContract(
     ZoneContract,
     SightingContract,
     AnalysisContract,
+    DeadlineContract,
 ):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 

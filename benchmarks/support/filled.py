@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +24,9 @@ PROJECT = "default"
 STAGES_PER_RUN = 5
 RUNS_PER_BATCH = 200
 WRITES_AT_ONCE = 2
+BATCHES_PER_WORD = 50
+"""After so many batches it is said how far it is."""
+
 PAGES_DRAWN = 400
 DAYS = 90
 BEGIN_MS = 1_780_000_000_000
@@ -52,13 +56,16 @@ async def fill(
     Returns:
         The seconds that it took, without what is done beside it.
     """
-    begin, beside_s = time.perf_counter(), 0.0
+    begin, beside_s, written = time.perf_counter(), 0.0, 0
     batches = _batches(stages, candidates, seed)
 
     async def write() -> None:
-        nonlocal beside_s
+        nonlocal beside_s, written
         for batch in batches:
             await store.write(PROJECT, batch)
+            written += len(batch.stages)
+            if written % (STAGES_PER_RUN * RUNS_PER_BATCH * BATCHES_PER_WORD) < len(batch.stages):
+                say(f"{store.kind}: {written:,} of {stages:,} stages in {time.perf_counter() - begin:.0f} s")
             if beside is not None:
                 began = time.perf_counter()
                 beside(batch)
@@ -66,6 +73,11 @@ async def fill(
 
     await asyncio.gather(*(write() for _ in range(WRITES_AT_ONCE)))
     return time.perf_counter() - begin - beside_s
+
+
+def say(text: str) -> None:
+    """Tell whoever waits how far it is; the tables go to standard output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _batches(stages: int, candidates: int, seed: int) -> Iterator[WriteBatch]:

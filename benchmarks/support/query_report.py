@@ -39,6 +39,8 @@ class Measured:
     by_hand_s: list[float] = field(default_factory=list)
     same: bool = True
     """Whether both ways always gave the same answer."""
+    failed: str = ""
+    """Why the service gave no answer, where it gave none; then there are no times."""
 
     @property
     def ratio(self) -> float:
@@ -54,14 +56,16 @@ class Report:
     measured: list[Measured] = field(default_factory=list)
     took_s: float = 0.0
 
-    def growths(self) -> list[tuple[str, str, bool, int, int, float]]:
-        """Store, question, whether it is indexed, smallest and largest size, and how the median grew between them."""
+    def growths(self) -> list[tuple[str, str, bool, int, int, float, float]]:
+        """Store, question, whether it is indexed, smallest and largest size, how the median grew, and that by hand."""
         found: dict[tuple[str, str], list[Measured]] = {}
         for one in self.measured:
-            found.setdefault((one.store, one.question), []).append(one)
+            if not one.failed:
+                found.setdefault((one.store, one.question), []).append(one)
         return [
             (store, question, sizes[0].indexed, sizes[0].size, sizes[-1].size,
-             median(sizes[-1].took_s) / median(sizes[0].took_s))
+             median(sizes[-1].took_s) / median(sizes[0].took_s),
+             median(sizes[-1].by_hand_s) / median(sizes[0].by_hand_s))
             for (store, question), sizes in found.items()
             if len(sizes) > 1
         ]  # fmt: skip
@@ -77,13 +81,13 @@ def goals(report: Report) -> list[tuple[str, str, str, bool]]:
     """Each goal, its limit, what was measured, and whether it is met."""
     found = [
         (f"{one.store}, {one.size:,} stages: {one.question}, {X_SIGN} by hand", f"≤ {RATIO_GOAL:g}",
-         f"{one.ratio:.2f}", one.ratio <= RATIO_GOAL)
+         "failed" if one.failed else f"{one.ratio:.2f}", not one.failed and one.ratio <= RATIO_GOAL)
         for one in report.measured
     ]  # fmt: skip
     found += [
-        (f"{store}: {question}, growth from {first:,} to {last:,}", f"≤ {GROWTH_GOAL:g}", f"{growth:.2f}",
-         growth <= GROWTH_GOAL)
-        for store, question, indexed, first, last, growth in report.growths()
+        (f"{store}: {question}, growth from {first:,} to {last:,}", f"≤ {GROWTH_GOAL:g}",
+         f"{growth:.2f} (by hand {by_hand:.2f})", growth <= GROWTH_GOAL)
+        for store, question, indexed, first, last, growth, by_hand in report.growths()
         if indexed
     ]  # fmt: skip
     return found
@@ -107,6 +111,9 @@ def print_tables(report: Report) -> None:
     _row("store", "stages", "question", "p50", "p95", "by hand p50", "p95", f"{X_SIGN} by hand", "")
     _row(":---", "---:", ":---", *["---:"] * 5, ":---")
     for row in report.measured:
+        if row.failed:
+            _row(row.store, f"{row.size:,}", row.question, *[""] * 5, row.failed)
+            continue
         times = [quantile_ms(times, share) for times in (row.took_s, row.by_hand_s) for share in (0.5, 0.95)]
         note = "" if row.same else "not the same answer"
         cells = [f"{time:.1f} ms" for time in times]
@@ -128,7 +135,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "filled": [dataclasses.asdict(one) for one in report.filled],
-        "measured": [dataclasses.asdict(one) | {"ratio": one.ratio} for one in report.measured],
+        "measured": [dataclasses.asdict(one) | {"ratio": None if one.failed else one.ratio} for one in report.measured],
         "goals": [dict(zip(("goal", "limit", "measured", "met"), goal, strict=True)) for goal in goals(report)],
         "took_s": report.took_s,
     }

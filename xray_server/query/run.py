@@ -94,7 +94,7 @@ class _Page:
             stopped = self._stop_after(found.row.sort_values, last=found.last)
             if stopped:
                 return stopped
-        return self._answer(None)
+        return self._answer(self._search.passed)
 
     async def runs(self) -> Answer:
         """A page of runs."""
@@ -132,7 +132,7 @@ class _Page:
                 if stopped:
                     return stopped
             if len(batch) < size:
-                return self._answer(None)
+                return self._answer(self._search.passed)
             after, size = batch[-1].sort_values, size * 2
 
     async def candidates(self) -> Answer:
@@ -157,7 +157,8 @@ class _Page:
                     return stopped
             if self._search.is_spent():
                 return self._answer(None if found.last else (*position, None))
-        return self._answer(None)
+        passed = self._search.passed
+        return self._answer(None if passed is None else (*passed, None))
 
     async def _candidates_of(self, stage: Document, position: tuple[Any, ...], from_seq: int) -> Answer | None:
         pipeline = stage.get("pipeline") or {}

@@ -19,6 +19,7 @@ from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.query.several import Needed, rows_condition
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.query.turns import in_turns
+from xray_server.query.windows import first_deadline, pass_over
 from xray_server.stores.base import Row, ScanCut, Store
 
 MAX_BATCH = 500
@@ -111,6 +112,8 @@ class Search:
         self._run_holds: dict[str, bool] = {}
         self._scanned = 0
         self._cut = False
+        self.passed: tuple[Any, ...] | None = None
+        """Where to go on, where time was up before a row was found."""
         self.spent = False
         """Whether the budget ended the search."""
 
@@ -122,6 +125,7 @@ class Search:
             if self.is_spent() and not found.last:
                 self.spent = True
                 return
+        self.spent = self.passed is not None
 
     def coverage(self, matched: int, *, complete: bool) -> Coverage:
         """What the search rests on so far.
@@ -164,13 +168,14 @@ class Search:
     async def scan_until_deadline(self, scan: ast.Scan) -> Sequence[Row]:
         """The same; where time is up in between, what was found so far: then the budget is spent."""
         try:
-            return await self.scan(replace(scan, deadline=self._deadline))
+            return await self.scan(replace(scan, deadline=first_deadline(scan, self._deadline)))
         except ScanCut as cut:
-            if not cut.rows:  # there is nowhere to go on from
-                raise
+            rows = cut.rows
+            if not rows:
+                rows, self.passed = await pass_over(self._store, self._project, scan, cut, self._deadline)
             self._cut = True
-            self._scanned += len(cut.rows)
-            return cut.rows
+            self._scanned += len(rows)
+            return rows
 
     def is_last(self, batch: Sequence[Row], position: int, size: int) -> bool:
         """Whether no document comes after this one of a batch that was to have so many."""

@@ -25,6 +25,10 @@ def offered_questions() -> Iterator[tuple[str, Scan]]:
     yield "the latest stages of a type", Scan("stages", stage=_is("type", "a"), sort=DEFAULT_SORT)
     yield "the latest stages of a name", Scan("stages", stage=_is("name", "a"), sort=DEFAULT_SORT)
     yield "the latest stages of a pipeline", Scan("stages", pipeline=_is("label", "a"), sort=DEFAULT_SORT)
+    yield (
+        "the stages of a type in a span of time, for figures",
+        Scan("stages", stage=And((_is("type", "a"), _between("started_at"))), sort=DEFAULT_SORT),
+    )
     yield "stages by a metric", Scan("stages", stage=_metric(Compare("gt", 0.9)), sort=DEFAULT_SORT)
     yield (
         "stages in the order of a metric",

@@ -177,7 +177,7 @@ def test_a_client_that_lost_sight_of_its_server_is_replaced(url: str):
     async def use(store: MongoStore) -> None:
         before = store._client
         lost = mock.patch(
-            "xray_server.stores.mongo.store.Scanner.rows", side_effect=ServerSelectionTimeoutError("gone")
+            "xray_server.stores.mongo.scans.Scanner.rows", side_effect=ServerSelectionTimeoutError("gone")
         )
         with lost, pytest.raises(StoreError) as caught:
             await store.scan(PROJECT, Scan("runs"))

@@ -74,7 +74,7 @@ async def dirty(
     where: Raw = {"_id.p": project, "dirty": True, **_hours(since, until)}
     if label is not None:
         where["_id.l"] = label
-    found = collection.find(where, {"mark": 1}, sort=[("_id.h", 1)], limit=limit)
+    found = collection.find(where, {"mark": 1}, sort=[("_id.h", 1)], limit=limit, batch_size=limit + 1)
     return [(_bucket(raw["_id"]), int(raw["mark"])) async for raw in found]
 
 

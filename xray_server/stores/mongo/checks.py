@@ -20,8 +20,9 @@ from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S
 from xray_server.stores.mongo.documents import DECLARED, collection_of, indexes_of
 from xray_server.stores.mongo.filters import Filter
+from xray_server.stores.mongo.finds import Sort
 from xray_server.stores.mongo.forms import Raw
-from xray_server.stores.mongo.scans import Scanner, Sort
+from xray_server.stores.mongo.scans import Scanner
 from xray_server.stores.questions import offered_questions
 
 log = logging.getLogger("xray.server")

@@ -205,27 +205,6 @@ def about_the_copy(condition: Condition) -> Condition:
     return condition
 
 
-def says_the_project(filter_: Filter) -> bool:
-    """Whether a filter lets through documents of one project only, because it names a number or a key of its."""
-    # Not by a metric's: with the project beside it, a server may as well go by start, where nearly all stages match.
-    return _names_one_of(filter_, (LISTED, "l", "r", "_id"))
-
-
-def names_keys(filter_: Filter) -> bool:
-    """Whether a filter names the keys of the documents, or of their runs: it lets few through."""
-    return _names_one_of(filter_, ("r", "_id"))
-
-
-def _names_one_of(filter_: Filter, paths: Sequence[str]) -> bool:
-    if "$and" in filter_:
-        return any(_names_one_of(part, paths) for part in filter_["$and"])
-    return any(path in paths and _is_equality(wanted) for path, wanted in filter_.items())
-
-
-def _is_equality(wanted: Any) -> bool:
-    return not isinstance(wanted, dict) or wanted.keys() == {"$in"}
-
-
 def _one_of(path: str, values: Sequence[Any]) -> Filter:
     if not values:
         return FALSE

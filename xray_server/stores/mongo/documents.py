@@ -343,8 +343,8 @@ class StoreForm(Document):
 
 
 DECLARED: tuple[type[Document], ...] = (
-    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, HalfDayState, Named, SightingRecord, SightingPart,
-    SightingIndex, StoreForm,
+    Run, Stage, Page, WordEntry, Dictionary, Declaration, BucketState, HalfDayState, Named, SightingRecord,
+    SightingPart, SightingIndex, StoreForm,
 )  # fmt: skip
 
 

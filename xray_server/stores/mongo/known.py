@@ -94,7 +94,6 @@ class Wanted:
         place = place_of(test.reference, form)
         if place is None or place.storage not in WORDS:
             return
-        self._texts.add((place.field, None))
         match test.operator:
             case Compare("eq", str() as text):
                 self._text(place, text)
@@ -104,8 +103,10 @@ class Wanted:
                 for value in values:
                     if isinstance(value, str):
                         self._text(place, value)
+                    elif value is None:
+                        self._texts.add((place.field, None))
             case _:
-                pass
+                self._texts.add((place.field, None))
 
     def _text(self, place: Place, text: str) -> None:
         self._texts.add((place.field, text))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, AnyStr, Final
 
 import msgspec
 from bson.datetime_ms import DatetimeMS
@@ -163,24 +163,31 @@ def may_hold(candidate: Condition, raw: Mapping[str, Any]) -> bool:
     """
     marks, fields = bytes(raw[MARKS]), zones.decode(raw.get(ZONES))
     if "st" in raw:
-        return _holds(candidate, frozenset(struct.unpack(f">{len(marks) // 2}H", marks)), 0xFFFF, fields)
+        return _holds(candidate, lambda mark: _is_among(mark.to_bytes(2, "big"), marks), fields)
     digits = f"{int.from_bytes(marks, 'big'):b}"[1:]
-    found = frozenset(int(digits[at : at + _BITS], 2) for at in range(0, len(digits), _BITS))
-    return _holds(candidate, found, (1 << _BITS) - 1, fields)
+    return _holds(candidate, lambda mark: _is_among(f"{mark & (1 << _BITS) - 1:0{_BITS}b}", digits), fields)
 
 
-def _holds(candidate: Condition, marks: frozenset[int], bits: int, fields: Zones) -> bool:
+def _is_among(mark: AnyStr, marks: AnyStr) -> bool:
+    """Whether a mark is among others, one of which follows the other."""
+    place = marks.find(mark)
+    while place % len(mark) and place >= 0:
+        place = marks.find(mark, place + 1)
+    return place >= 0
+
+
+def _holds(candidate: Condition, has: Callable[[int], bool], fields: Zones) -> bool:
     match candidate:
         case And(conditions):
-            return all(_holds(part, marks, bits, fields) for part in conditions)
+            return all(_holds(part, has, fields) for part in conditions)
         case Or(conditions):
-            return any(_holds(part, marks, bits, fields) for part in conditions)
+            return any(_holds(part, has, fields) for part in conditions)
         case Test(Field((("candidate_id" | "reason_label") as name,)), Compare("eq", str() as text)):
-            return _mark(name, text) & bits in marks
+            return has(_mark(name, text))
         case Test(Field((("candidate_id" | "reason_label") as name,)), In(values)) if all(
             isinstance(value, str) for value in values
         ):
-            return any(_mark(name, value) & bits in marks for value in values)
+            return any(has(_mark(name, value)) for value in values)
         case Test(Field(path)) if _is_free(path):
             return may_match(candidate, fields)
     return True

@@ -11,7 +11,6 @@ list has gone meanwhile, because it was merged, it begins anew. ``indexing`` bes
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,15 +22,21 @@ from bson.min_key import MinKey
 from pymongo.asynchronous.database import AsyncDatabase
 
 from xray.exceptions import StoreError
-from xray_server.pages import PAGE_SIZE, CandidatePage
-from xray_server.query.ast import EVERYTHING, And, Compare, Condition, Field, In, Scan, Test
+from xray_server.pages import CandidatePage
+from xray_server.query.ast import Compare, Field, Test
 from xray_server.sightings.entries import id_hash, part_of, places_of
 from xray_server.sightings.hunt import SEGMENTS_AT_ONCE, Hunt, sightings_among
 from xray_server.sightings.pages import PAGES_PER_BLOCK, Place, unpack_places
 from xray_server.sightings.segments import Segment
 from xray_server.sightings.tail import listed, pack_tail, records_of, search_tail
-from xray_server.stores.base import Sighting, Store
+from xray_server.stores.base import Sighting
+from xray_server.stores.mongo import reads
+from xray_server.stores.mongo.codec import Codec
+from xray_server.stores.mongo.compiler import Compiler
 from xray_server.stores.mongo.documents import SightingIndex, SightingPart, SightingRecord, collection_of
+from xray_server.stores.mongo.filters import Filter
+from xray_server.stores.mongo.forms import STAGES
+from xray_server.stores.mongo.known import Wanted
 
 Raw = dict[str, Any]
 
@@ -39,8 +44,6 @@ TAIL, PARTS, INDEX = (collection_of(model) for model in (SightingRecord, Sightin
 
 ATTEMPTS = 20
 """How often a look-up begins anew because segments were merged under it."""
-
-PAGES_READ_AT_ONCE = 16
 
 PART, BLOCK = 0, 1
 """What an entry of ``sighting_parts`` is."""
@@ -116,7 +119,7 @@ class _OvertakenError(Exception):
 
 
 async def find(
-    store: Store,
+    codec: Codec,
     database: AsyncDatabase[Raw],
     project: str,
     candidate_id: str,
@@ -130,7 +133,7 @@ async def find(
     """What ``Store.sightings`` returns.
 
     Args:
-        store: Gives the stages and pages.
+        codec: Decodes the stages and pages.
         database: The database.
         project: The project.
         candidate_id: The candidate's id.
@@ -143,13 +146,13 @@ async def find(
     for _ in range(ATTEMPTS):
         hunt = Hunt(label=label, since=since, until=until, after=after, limit=limit)
         with contextlib.suppress(_OvertakenError):
-            await _find(store, database, project, candidate_id, hunt, label)
+            await _find(codec, database, project, candidate_id, hunt, label)
             return hunt.answer()
     raise StoreError("The segments of the index over candidate ids kept changing.", code="contended")
 
 
 async def _find(
-    store: Store, database: AsyncDatabase[Raw], project: str, candidate_id: str, hunt: Hunt, label: str | None
+    codec: Codec, database: AsyncDatabase[Raw], project: str, candidate_id: str, hunt: Hunt, label: str | None
 ) -> None:
     known = id_hash(candidate_id)
     async for raw in database[TAIL].find(records_where(project), {"data": 1}):
@@ -162,7 +165,7 @@ async def _find(
             return
         places = hunt.to_open(unread)
         if places:
-            hunt.take(sightings_among(await _opened(store, project, places, label), candidate_id))
+            hunt.take(sightings_among(await _opened(codec, database, project, places, label), candidate_id))
         elif waiting:
             some, waiting = waiting[:SEGMENTS_AT_ONCE], waiting[SEGMENTS_AT_ONCE:]
             hunt.add(await _in_segments(database, project, listing, some, known))
@@ -196,30 +199,18 @@ async def _read(database: AsyncDatabase[Raw], keys: Sequence[Raw]) -> dict[tuple
     return found
 
 
-async def _opened(store: Store, project: str, places: Sequence[Place], label: str | None) -> list[Sighting]:
+async def _opened(
+    codec: Codec, database: AsyncDatabase[Raw], project: str, places: Sequence[Place], label: str | None
+) -> list[Sighting]:
     """The pages in these places that there are, with their stages, of a pipeline if one is given."""
-    ids = tuple(sorted({str(place.stage) for place in places}))
-    conditions: list[Condition] = [Test(Field(("id",)), In(ids))]
+    where: Filter = {}
     if label is not None:
-        conditions.append(Test(Field(("pipeline", "label")), Compare("eq", label)))
-    rows = await store.scan(project, Scan("stages", EVERYTHING, And(tuple(conditions)), limit=len(ids)))
-    stages = {row.document["id"]: row.document for row in rows}
-    wanted = [place for place in places if place.stage in stages]
-    found: list[CandidatePage | None] = []
-    for start in range(0, len(wanted), PAGES_READ_AT_ONCE):
-        some = wanted[start : start + PAGES_READ_AT_ONCE]
-        found += await asyncio.gather(*(_page(store, project, place) for place in some))
-    return [Sighting(dict(stages[page.stage_id]), page) for page in found if page is not None]
-
-
-async def _page(store: Store, project: str, place: Place) -> CandidatePage | None:
-    pages = store.pages(project, str(place.stage), from_seq=place.page * PAGE_SIZE)
-    try:
-        async for page in pages:
-            return page if page.page == place.page else None
-        return None
-    finally:
-        await pages.aclose()  # type: ignore[attr-defined]  # it is a generator
+        of_pipeline = Test(Field(("pipeline", "label")), Compare("eq", label))
+        needed = Wanted()
+        needed.condition(of_pipeline, STAGES)
+        where = Compiler(await needed.look_up(codec.words, database, project)).stage(of_pipeline).over
+    wanted = [(str(place.stage), place.page) for place in places]
+    return [Sighting(stage, page) for stage, page in await reads.at(codec, database, project, wanted, where)]
 
 
 def records_where(project: str) -> Raw:

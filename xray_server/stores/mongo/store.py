@@ -20,8 +20,8 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError, WaitQueueT
 from xray.exceptions import StoreClosed, StoreError
 from xray.ids import now_ms
 from xray_server.documents import Document
-from xray_server.pages import PAGE_SIZE, CandidatePage, merge_pages
-from xray_server.query.ast import Scan
+from xray_server.pages import PAGE_SIZE, CandidatePage
+from xray_server.query.ast import Reference, Scan
 from xray_server.stores.base import (
     Bucket,
     Finding,
@@ -35,22 +35,20 @@ from xray_server.stores.base import (
     Sighting,
     Store,
     Usage,
+    Values,
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import buckets, checks, ids, indexing, named, pages, sightings, upkeep
+from xray_server.stores.mongo import buckets, checks, indexing, named, pipelines, reads, sightings, upkeep, values
 from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
 from xray_server.stores.mongo.forms import CODEC, Raw
-from xray_server.stores.mongo.scans import Scanner
-from xray_server.stores.mongo.words import Word
+from xray_server.stores.mongo.scans import scan_rows
 from xray_server.stores.mongo.writes import write_batch
 
 FORM_VERSION = 2
 """The form of the documents; any other is refused."""
-
-PAGES_PER_READ = 32
 
 
 class MongoStore(Store):
@@ -175,70 +173,31 @@ class MongoStore(Store):
 
     async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
         async with self._asked_to("read") as database:
-            scanner = await Scanner.of(self._codec, database, project, scan)
-            return await scanner.rows()
+            return await scan_rows(self._codec, database, project, scan)
 
     async def explain(self, project: str, scan: Scan) -> ScanPlan | None:
         async with self._asked_to("read") as database:
             return await checks.explain(self._codec, database, project, scan)
 
-    async def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
-        first = max(0, from_seq) // PAGE_SIZE
+    async def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
         async with self._asked_to("read") as database:
-            stage = ids.key(await self._codec.words.project(database, project), stage_id)
-            cursor = database["pages"].find(
-                {**ids.pages_of(stage, first), "st": stage}, sort=[("_id", 1)], batch_size=PAGES_PER_READ
-            )
-        async with cursor:
-            async with self._asked_to("read"):
-                # At once: of most stages one of the two has something.
-                inside, raws = await asyncio.gather(
-                    self._page_inside(database, stage, first), cursor.to_list(PAGES_PER_READ)
-                )
-            while True:
-                async with self._asked_to("read"):
-                    found = await self._codec.decode_pages(database, raws)
-                if inside is not None:
-                    # What a page that grew has outside of the stage goes with what it has inside.
-                    of_both = found and found[0].page == inside.page
-                    found = [merge_pages(inside, found[0]), *found[1:]] if of_both else [inside, *found]
-                    inside = None
-                for page in found:
-                    yield page
-                if len(raws) < PAGES_PER_READ:
-                    return
-                async with self._asked_to("read"):
-                    raws = await cursor.to_list(PAGES_PER_READ)
+            return await values.values(self._codec, database, project, scan, references)
 
-    async def _page_inside(self, database: AsyncDatabase[Raw], stage: ids.Key, first: int) -> CandidatePage | None:
-        """The page that lies in the stage's document, where the pages from some number on are asked for."""
-        if first > 0:
-            return None
-        wanted = dict.fromkeys((*pages.INLINE, pages.OVER, pages.START, "r"), 1)
-        raw = await database["stages"].find_one({"_id": stage, pages.BLOCK: {"$ne": None}}, wanted)
-        return None if raw is None else (await self._codec.decode_pages(database, [raw]))[0]
+    def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
+        first = max(0, from_seq) // PAGE_SIZE
+        return reads.each(lambda: self._asked_to("read"), self._codec, project, stage_id, first)
+
+    async def pages_of_many(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, Sequence[CandidatePage]]:
+        async with self._asked_to("read") as database:
+            return await reads.of_many(self._codec, database, project, stage_ids)
+
+    async def candidate_counts(self, project: str, stage_ids: Sequence[str]) -> Mapping[str, int]:
+        async with self._asked_to("read") as database:
+            return await reads.counts(self._codec, database, project, stage_ids)
 
     async def pipelines(self, project: str) -> Sequence[PipelineSummary]:
-        group = {
-            "_id": "$l",
-            "runs": {"$sum": 1},
-            "first": {"$min": "$s"},
-            "last": {"$max": "$s"},
-            "versions": {"$addToSet": "$y"},
-            "environments": {"$addToSet": "$e"},
-        }
         async with self._asked_to("read") as database:
-            words = self._codec.words
-            number = await words.project(database, project)
-            # By the numbers of the labels, so that everything is read off one index.
-            labels = await words.of_field(database, number, "label")
-            failure = (await words.numbers(database, [Word(number, "status", "failure")])).values()
-            group["failures"] = {"$sum": {"$cond": [{"$in": ["$x", list(failure)]}, 1, 0]}}
-            steps: list[Raw] = [{"$match": {"l": {"$in": sorted(labels.values())}}}, {"$group": group}]
-            found = [raw async for raw in await database["runs"].aggregate(steps)]
-            named = {number for raw in found for number in (raw["_id"], *raw["versions"], *raw["environments"])}
-            texts = await words.words(database, named - {None})
-        return sorted((_summary(raw, texts) for raw in found), key=_latest_first)
+            return await pipelines.summaries(self._codec.words, database, project)
 
     async def declarations(self, project: str) -> Mapping[str, list[dict[str, Any]]]:
         async with self._asked_to("read") as database:
@@ -261,7 +220,15 @@ class MongoStore(Store):
     ) -> Sequence[Sighting]:
         async with self._asked_to("read") as database:
             return await sightings.find(
-                self, database, project, candidate_id, label=label, since=since, until=until, after=after, limit=limit
+                self._codec,
+                database,
+                project,
+                candidate_id,
+                label=label,
+                since=since,
+                until=until,
+                after=after,
+                limit=limit,
             )
 
     async def index_candidates(self, project: str) -> bool:
@@ -361,18 +328,3 @@ class MongoStore(Store):
     async def check(self) -> Sequence[Finding]:
         async with self._asked_to("read") as database:
             return await checks.check(self._codec, database)
-
-
-def _latest_first(summary: PipelineSummary) -> tuple[bool, int, str]:
-    last = summary.last_started_at
-    return last is None, -(last or 0), summary.label or ""
-
-
-def _summary(raw: Mapping[str, Any], texts: Mapping[int, Word]) -> PipelineSummary:
-    first, last = (None if raw[name] is None else int(raw[name]) for name in ("first", "last"))
-    versions, environments = (
-        tuple(sorted(str(texts[number].text) for number in raw[name] if number is not None))
-        for name in ("versions", "environments")
-    )
-    label = texts[raw["_id"]].text
-    return PipelineSummary(label, int(raw["runs"]), int(raw["failures"]), first, last, versions, environments)
