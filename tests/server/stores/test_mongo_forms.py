@@ -418,6 +418,7 @@ SERVED_BY = {
     "stages in the order of a metric": "by_metric",
     "stages whose candidates were removed": "by_removal",
     "the stages of an hour of a pipeline, for its rollup": "by_word",
+    "the stages of a type in a span of time, for figures": "by_word",
 }
 
 
