@@ -6,8 +6,10 @@ Run: ``python benchmarks/query.py [--sizes 10000,100000,1000000] [--rounds 40] [
 Each store is filled with stages of twenty candidates (from 500,000 stages on: without candidates). Then each question
 is asked in turn of the service, as its API does but for HTTP (parsed, checked, searched, made presentable), and of the
 store by hand: SQL on the same file, whose documents are unpacked; on MongoDB a ``find`` or ``aggregate`` on plain
-documents of the same stages. Each asking has other values; both ways get the same ones, and have to give the same
-answer. The first asking of each is not timed. Growth is the p50 in the largest store over that in the smallest one. A
+documents of the same stages. Both end with the bytes of the JSON that is sent: the service's also say where to go on
+and what the answer covers; the hand's have the rows alone, whole and with their times written as the API writes them.
+Each asking has other values; both ways get the same ones, and have to give the same rows, field by field. The first
+asking of each is not timed. Growth is the p50 in the largest store over that in the smallest one. A
 goal that is missed is said, and fails nothing. Last comes what ``lost.py`` measures, in the sizes with candidates.
 """
 
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import lost
+import msgspec
 from support.filled import PROJECT, fill, say
 from support.query_report import Filled, Measured, Report, as_json, print_tables
 from support.questions import QUESTIONS, ByHand, Question
@@ -122,14 +125,14 @@ async def _ask_all(report: Report, store: Store, size: int, rounds: int, hand: H
             given = question.draw(draw, run_ids)
             begin = time.perf_counter()
             try:
-                answer = await question.ask(service, given)
+                answer = msgspec.json.encode(await question.ask(service, given))
             except XRayError as error:
                 # The others are measured all the same.
                 measured.failed = str(error)
                 break
             took_s = time.perf_counter() - begin
             begin = time.perf_counter()
-            by_hand = hand(question, given)
+            by_hand = msgspec.json.encode(question.shown(hand(question, given)))
             by_hand_s = time.perf_counter() - begin
             measured.same &= question.agree(answer, by_hand)
             if number:

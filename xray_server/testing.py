@@ -19,6 +19,7 @@ import pytest
 from xray.exceptions import StoreClosed
 from xray_server.conformance.analyses import AnalysisContract
 from xray_server.conformance.deadlines import DeadlineContract
+from xray_server.conformance.decided import DecidedContract
 from xray_server.conformance.half_days import HalfDayContract
 from xray_server.conformance.named import NamedContract
 from xray_server.conformance.rollups import RollupContract
@@ -62,6 +63,7 @@ class StoreContract(
     SightingContract,
     AnalysisContract,
     DeadlineContract,
+    DecidedContract,
 ):
     """What ``xray_server.stores.base.Store`` promises, as tests; a subclass says how to make a store."""
 

@@ -1,5 +1,7 @@
 """The questions that are measured, each beside the same one written by hand for SQLite and for MongoDB.
 
+Both give the same JSON: whole rows, with their times as the API writes them.
+
 To measure another question, write a class with ``name``, ``indexed`` and ``needs_candidates``, and the methods of
 :class:`Question`, and put it into ``QUESTIONS``. What the hands write is what somebody would who knows the tables and
 indexes of the SQLite store, and unpacks the documents with its own functions: the same rows, as Python objects. In
@@ -14,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
+import msgspec
+
 from support.filled import DAY_MS, LABELS, PROJECT
-from xray_server.api.answers import Service
+from xray_server.api.answers import Service, iso_time, presented
 from xray_server.documents import Document
 from xray_server.query.parser import MAX_LIMIT
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
@@ -68,14 +72,17 @@ class Question:
         """Ask MongoDB."""
         raise NotImplementedError
 
-    def essence(self, answer: Any) -> Any:
-        """What has to be the same, however it was asked: here the ids, in order."""
-        rows = answer["rows"] if isinstance(answer, dict) else answer
-        return [row["id"] for row in rows]
+    def shown(self, by_hand: Any) -> Any:
+        """What the hand found as the API shows it, ready to be encoded."""
+        return [presented(document) for document in by_hand]
 
-    def agree(self, answer: Any, by_hand: Any) -> bool:
-        """Whether the service's answer is the hand's."""
-        return bool(self.essence(answer) == self.essence(by_hand))
+    def essence(self, answer: Any) -> Any:
+        """What has to be the same, however it was asked: here the rows in order, with all that is in them."""
+        return answer["rows"] if isinstance(answer, dict) else answer
+
+    def agree(self, answer: bytes, by_hand: bytes) -> bool:
+        """Whether the service's answer, as JSON, is the hand's."""
+        return bool(self.essence(msgspec.json.decode(answer)) == self.essence(msgspec.json.decode(by_hand)))
 
 
 # --- written by hand: the pieces --------------------------------------------------------------------------------
@@ -88,7 +95,7 @@ _WITH_METRIC = f"stage_metrics AS m CROSS JOIN stages AS t ON t.row = m.stage WH
 
 
 def _found(documents: Any) -> list[Document]:
-    return [document | {"id": document["_id"]} for document in documents]
+    return [document | {"id": document.pop("_id")} for document in documents]
 
 
 _LATEST = [("started_at", -1), ("_id", -1)]
@@ -319,17 +326,26 @@ class ByLabelAndDay(Question):
         )
         return [(raw["_id"]["label"], raw["_id"]["day"], raw["stages"], raw["mean"], raw["most"]) for raw in found]
 
+    def shown(self, by_hand: Any) -> Any:
+        # SQLite numbers the days, MongoDB writes them.
+        rows = [
+            {
+                "group": {"pipeline.label": label},
+                "bucket": iso_time(day * DAY_MS) if isinstance(day, int) else f"{day}T00:00:00.000Z",
+                "values": {"stages": stages, "mean": mean, "most": most},
+            }
+            for label, day, stages, mean, most in by_hand
+        ]
+        return sorted(rows, key=lambda row: (row["bucket"], row["group"]["pipeline.label"]))
+
     def essence(self, answer: Any) -> Any:
-        if isinstance(answer, dict):
-            if not answer["coverage"]["complete"]:
-                return "not over all stages"
-            counted = [
-                (row["group"]["pipeline.label"], row["values"]["stages"], round(row["values"]["mean"], 9))
-                for row in answer["rows"]
-            ]
-        else:
-            counted = [(row[0], row[2], round(row[3], 9)) for row in answer]
-        return sorted(counted)
+        if isinstance(answer, dict) and not answer["coverage"]["complete"]:
+            return "not over all stages"
+        rows = answer["rows"] if isinstance(answer, dict) else answer
+        return [
+            (row["group"], row["bucket"][:10], row["values"] | {"mean": round(row["values"]["mean"], 9)})
+            for row in rows
+        ]
 
 
 class ARun(Question):
@@ -343,7 +359,7 @@ class ARun(Question):
     async def ask(self, service: Service, given: Parameters) -> Any:
         run = await service.ask({"pipeline": {"id": given["id"]}, "return": "runs", "limit": 1})
         stages = await service.ask({"stage": {"run_id": given["id"]}, "sort": {"order": 1}, "limit": MAX_LIMIT})
-        return run["rows"] + stages["rows"]
+        return {"rows": run["rows"] + stages["rows"]}
 
     def by_sqlite(self, hand: ByHand, given: Parameters) -> Any:
         values = {"id": id_value(given["id"])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -45,10 +46,15 @@ T = TypeVar("T")
 CATALOG_S = 5.0
 """How long what other services were told of names is not looked up; what is not known is looked up all the same."""
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_TIMES = {
-    name for fields in (PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS) for name, kind in fields.items() if kind == "time"
-}
+_EPOCH = dt.date(1970, 1, 1)
+_TIMES = tuple(
+    dict.fromkeys(
+        name
+        for fields in (PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS)
+        for name, kind in fields.items()
+        if kind == "time"
+    )
+)
 
 
 class Service:
@@ -277,8 +283,9 @@ Here = Annotated[Service, Depends(service_of)]
 def presented(document: Mapping[str, Any]) -> Document:
     """A document as the API shows it: its times as ISO 8601, UTC, with milliseconds."""
     shown = dict(document)
-    for name in _TIMES & shown.keys():
-        shown[name] = iso_time(shown[name])
+    for name in _TIMES:
+        if name in shown:
+            shown[name] = iso_time(shown[name])
     pipeline = shown.get("pipeline")
     if isinstance(pipeline, dict) and "started_at" in pipeline:
         shown["pipeline"] = {**pipeline, "started_at": iso_time(pipeline["started_at"])}
@@ -289,8 +296,19 @@ def iso_time(milliseconds: int | None) -> str | None:
     """A moment as ISO 8601 in UTC: ``2026-11-01T00:00:00.000Z``."""
     if milliseconds is None:
         return None
-    moment = _EPOCH + dt.timedelta(milliseconds=milliseconds)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, rest = divmod(milliseconds, 1000)
+    day, second = divmod(seconds, 86_400)
+    return f"{_date(day)}T{_clock(second)}.{rest:03}Z"
+
+
+@functools.lru_cache(maxsize=4096)
+def _date(day: int) -> str:
+    return (_EPOCH + dt.timedelta(days=day)).isoformat()
+
+
+@functools.lru_cache(maxsize=86_400)
+def _clock(second: int) -> str:
+    return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
 
 
 def whole_list(rows: list[Any]) -> dict[str, Any]:

@@ -15,14 +15,18 @@ from xray_server.query import ast, hours
 from xray_server.query.figures import WEIGHTED, Aggregation, Groups
 from xray_server.query.search import Coverage, Search, by_id
 from xray_server.query.sorting import DEFAULT_SORT
-from xray_server.stores.base import Store
+from xray_server.query.turns import turn
+from xray_server.stores.base import ScanCut, Store
 
 DOCUMENT_BUDGET = 5_000_000
 PAGE_BUDGET = 20_000
 TIME_BUDGET_S = 30.0
 
-VALUES_AT_ONCE = 5000
+VALUES_AT_ONCE = 20_000
 """Stages whose values are read at once."""
+
+FEW = 3000
+"""So many stages are counted themselves, in one step, without looking whether there are rollups of them."""
 
 _AT_ONCE = 200
 """Stages that are counted before others have their turn on the event loop."""
@@ -70,6 +74,9 @@ async def aggregate(
         StoreError: The data could not be read.
     """
     budget = _Budget(page_budget, document_budget, time.monotonic() + time_budget_s)
+    reading = _Reading(store, project, aggregation, budget, by_values=True)
+    if await reading.scan_few():
+        return await reading.aggregated()
     plan = await hours.plan(store, project, aggregation)
     for by_values in (True, False):
         with contextlib.suppress(_StagesNeededError):
@@ -171,6 +178,31 @@ class _Reading:
             await asyncio.sleep(0)
         self._count(search.coverage(matched, complete=not search.spent))
 
+    async def scan_few(self) -> bool:
+        """Read the values of all stages, where they are so few that looking for rollups would take as long.
+
+        Returns:
+            Whether it did; otherwise nothing is counted.
+        """
+        question = self.aggregation.conditions
+        if not self._by_values or question.candidate is not None or question.stages or self._documents_left <= FEW:
+            return False
+        scan = ast.Scan(
+            "stages", pipeline=question.pipeline, stage=question.stage, limit=FEW + 1, deadline=self._deadline
+        )
+        if scan.pipeline != question.pipeline or scan.stage != question.stage:
+            return False
+        try:
+            found = await self.store.values(self.project, scan, self._groups.wanted)
+        except ScanCut:
+            return False
+        if found is None or found.stages > FEW:
+            return False
+        async with turn():
+            self._groups.add_columns(found.columns, found.stages)
+        self._count(Coverage(found.stages, found.stages, pages_opened=0, without_all_candidates=0, complete=True))
+        return True
+
     async def _scan_values(self, question: ast.Question) -> bool:
         """Read the values of the same stages, where the store gives these without the stages; whether it did.
 
@@ -182,10 +214,21 @@ class _Reading:
         matched, after = 0, None
         while True:
             limit = min(VALUES_AT_ONCE, self._documents_left - matched)
-            scan = ast.Scan("stages", pipeline=question.pipeline, stage=question.stage, after=after, limit=limit)
+            scan = ast.Scan(
+                "stages",
+                pipeline=question.pipeline,
+                stage=question.stage,
+                after=after,
+                limit=limit,
+                deadline=self._deadline,
+            )
             if scan.pipeline != question.pipeline or scan.stage != question.stage:
                 return False  # a store knows only something weaker
-            found = await self.store.values(self.project, scan, self._groups.wanted)
+            try:
+                found = await self.store.values(self.project, scan, self._groups.wanted)
+            except ScanCut:
+                self._count(Coverage(matched, matched, pages_opened=0, without_all_candidates=0, complete=False))
+                return True
             if found is None and matched:
                 raise _StagesNeededError
             if found is None:
@@ -217,8 +260,10 @@ class _Reading:
 
     async def aggregated(self) -> Aggregated:
         """The answer."""
-        # Ordering many numbers, and many groups, takes a while.
-        rows = await asyncio.to_thread(self._groups.rows)
+        if self._matched <= FEW:
+            rows = self._groups.rows()
+        else:  # ordering many numbers, and many groups, takes a while
+            rows = await asyncio.to_thread(self._groups.rows)
         coverage = Coverage(
             matched=self._matched,
             scanned=sum(part.scanned for part in self._parts),

@@ -29,7 +29,7 @@ UNITS: dict[str, Callable[[dt.datetime], dt.datetime]] = {
 """Unit → the local time at which it begins; weeks begin on Monday."""
 
 _KEYS = ("unit", "timezone")
-_SPANS_MS = (86_400_000, 3_600_000)
+_DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 """A day and an hour: most lie in one bucket each."""
 
 
@@ -58,7 +58,6 @@ class Bucket:
     def starts_of(self, moments: Iterable[int | None]) -> list[str | None]:
         """What :meth:`start_of` says of each of many moments."""
         zone = ZoneInfo(self.timezone)
-        known: dict[tuple[int, int], str | None] = {}
 
         def of_span(span_ms: int, number: int) -> str | None:
             """The bucket in which a whole span of time lies; None where it does not lie in one."""
@@ -68,20 +67,23 @@ class Bucket:
                 return None  # clocks may have jumped in between, and back over the bucket's beginning
             return begin
 
+        of_day: dict[int, str | None] = {}
+        of_hour: dict[int, str | None] = {}
         found: list[str | None] = []
         for moment in moments:
-            one = None
             if moment is None:
                 found.append(None)
                 continue
-            for span_ms in _SPANS_MS:
-                place = span_ms, moment // span_ms
-                if place not in known:
-                    known[place] = of_span(*place)
-                one = known[place]
-                if one is not None:
-                    break
-            found.append(one or self.start_of(moment))
+            day = moment // _DAY_MS
+            if day not in of_day:
+                of_day[day] = of_span(_DAY_MS, day)
+            one = of_day[day]
+            if one is None:
+                hour = moment // _HOUR_MS
+                if hour not in of_hour:
+                    of_hour[hour] = of_span(_HOUR_MS, hour)
+                one = of_hour[hour] or self.start_of(moment)
+            found.append(one)
         return found
 
 
@@ -103,6 +105,12 @@ def _start(unit: str, timezone: str, minutes: int) -> str | None:
         return begin.astimezone(dt.UTC).astimezone(zone).isoformat(timespec="seconds")
     except (OverflowError, ValueError):
         return None
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    # Looking for them goes through some hundred files.
+    return frozenset(available_timezones())
 
 
 def parse_bucket(bucket: Any) -> Bucket:
@@ -134,7 +142,7 @@ def parse_bucket(bucket: Any) -> Bucket:
         raise QueryError(
             f"There is no bucket '{show(unit)}'.", path=path, hint=hint or f"There are {', '.join(UNITS)}."
         )
-    zones = available_timezones()
+    zones = _zones()
     if not isinstance(timezone, str) or (timezone not in zones and timezone != "UTC"):
         hint = hint_for(timezone, *zones) if isinstance(timezone, str) else None
         raise QueryError(

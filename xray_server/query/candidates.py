@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from xray_server.documents import Document
 from xray_server.pages import CandidatePage
 from xray_server.query import ast
-from xray_server.query.evaluate import compile_condition
+from xray_server.query.evaluate import Predicate, compile_condition
 from xray_server.query.narrowing import PageFilter
 from xray_server.query.several import rows_condition
 from xray_server.query.sorting import BY_REMOVAL, REMOVED
@@ -33,14 +34,21 @@ class CandidateReader:
         self._store = store
         self._project = project
         self._asked = condition is not None
-        self._filter = PageFilter(condition or ast.EVERYTHING)
-        self._holds = compile_condition(condition or ast.EVERYTHING)
+        self._condition = condition or ast.EVERYTHING
         self.opened = 0
         """Pages that were decompressed."""
         self.passed_over = 0
         """Pages that were not, because nothing in them can match."""
         self._without_all: set[str] = set()
         self._ahead: Mapping[str, Sequence[CandidatePage]] = {}
+
+    @functools.cached_property
+    def _filter(self) -> PageFilter:
+        return PageFilter(self._condition)
+
+    @functools.cached_property
+    def _holds(self) -> Predicate:
+        return compile_condition(self._condition)
 
     @property
     def without_all(self) -> int:
@@ -81,8 +89,16 @@ class CandidateReader:
         """Whether a stage has a candidate that satisfies the condition; true where the question asks for none."""
         if not self._asked:
             return True
+        ahead = self._ahead.get(stage["id"])
+        if ahead is not None:
+            for page in ahead:
+                if await self._matches(page):
+                    self.note(stage, None)
+                    return True
+            self.note(stage, sum(len(page.seqs) for page in ahead))
+            return False
         count = 0
-        async with self._pages_of(stage["id"]) as pages:
+        async with self.pages(stage["id"]) as pages:
             async for page in pages:
                 count += len(page.seqs)
                 if await self._matches(page):
@@ -90,15 +106,6 @@ class CandidateReader:
                     return True
         self.note(stage, count)
         return False
-
-    @asynccontextmanager
-    async def _pages_of(self, stage_id: str) -> AsyncIterator[AsyncIterator[CandidatePage]]:
-        ahead = self._ahead.get(stage_id)
-        if ahead is None:
-            async with self.pages(stage_id) as pages:
-                yield pages
-        else:
-            yield _each(ahead)
 
     async def _matches(self, page: CandidatePage) -> bool:
         if self._filter.decides:
@@ -145,11 +152,6 @@ class CandidateReader:
         for row, satisfied in zip(rows, await holds(rows), strict=True):
             if satisfied and row.document.get("candidates_removed_at") is not None:
                 self._without_all.add(row.document["id"])
-
-
-async def _each(pages: Sequence[CandidatePage]) -> AsyncIterator[CandidatePage]:
-    for page in pages:
-        yield page
 
 
 def _whole(value: Any) -> int | None:

@@ -10,6 +10,7 @@ from xray_server.query.describe import describe, describe_figures
 from xray_server.query.figures import Aggregation
 from xray_server.query.run import DOCUMENT_BUDGET, PAGE_BUDGET, TIME_BUDGET_S
 from xray_server.query.several import narrowest, rows_condition
+from xray_server.query.sighted import MOST_PAGES, is_asked
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.stores.base import ScanPlan, Store
 
@@ -52,7 +53,7 @@ async def explain(store: Store, project: str, question: ast.Question) -> Explana
     """
     scan = _scan(question)
     plan = await store.explain(project, scan)
-    return Explanation(describe(question), tuple(_steps(question, scan)), plan)
+    return Explanation(describe(question), tuple(_steps(store, question, scan)), plan)
 
 
 async def explain_figures(store: Store, project: str, aggregation: Aggregation) -> Explanation:
@@ -73,6 +74,7 @@ async def explain_figures(store: Store, project: str, aggregation: Aggregation) 
         steps = [
             f"The hours from {first} to {end} come out of rollups, which say the same as their stages.",
             "The stages before and after them are read, and those without a start.",
+            f"Where no more than {aggregate.FEW:,} stages satisfy the conditions, these are read, and no rollups.",
         ]
     else:
         steps = ["Every stage that satisfies the conditions is read, the latest first."]
@@ -104,7 +106,7 @@ def _scan(question: ast.Question) -> ast.Scan:
     )
 
 
-def _steps(question: ast.Question, scan: ast.Scan) -> list[str]:
+def _steps(store: Store, question: ast.Question, scan: ast.Scan) -> list[str]:
     steps = [f"The store finds {scan.of} in order; of what it cannot decide it gives all that may fit."]
     given = (question.pipeline, rows_condition(question), question.candidate, *question.stages)
     if any(condition is not None and ast.weakened(condition) != condition for condition in given):
@@ -112,7 +114,12 @@ def _steps(question: ast.Question, scan: ast.Scan) -> list[str]:
             "Some operators are evaluated by the service alone ($regex, $elemMatch, $size, $type, $mod): an anchored "
             "literal prefix, or that the field is there, is all that the store is asked of them."
         )
-    steps.append("Each of them is checked against the whole question.")
+    if is_asked(store, question):
+        steps.append(
+            f"Where the candidate's id is on no more than {MOST_PAGES} pages, the index over candidate ids leads to "
+            "their stages, and only these are looked at."
+        )
+    steps.append("Each of them is checked against the whole question, unless the store has decided it already.")
     if question.stages:
         steps.append("For each run, its stages are looked up until every condition of 'stages' holds for one of them.")
     if question.candidate is not None or question.returns == "candidates":

@@ -56,6 +56,10 @@ class Named:
     words: tuple[str, ...] | None = None
 
 
+MOST_RESOLVED = 2000
+"""Words whose meaning is kept, so that it need not be looked up for every question."""
+
+
 class MetricCatalog:
     """The metrics that questions may name, from the declarations of all stage types.
 
@@ -80,6 +84,8 @@ class MetricCatalog:
         self.aliases = dict(aliases or {})
         # Folded name → the declaration that came first, and the stage type that made it.
         self._metrics: dict[str, tuple[Metric, str]] = {}
+        self.resolved: dict[tuple[Part, str], Named] = {}
+        """What :func:`resolve` found for words that were asked about already."""
         self.add("every type", COMMON_METRICS)
         for stage_type, metrics in (declarations or {}).items():
             self.add(stage_type, metrics)
@@ -101,6 +107,7 @@ class MetricCatalog:
             PluginError: A declaration is malformed; its name clashes with an operator or, but for ``_``, with
                 another metric's; or another type declares the same name with another kind.
         """
+        self.resolved.clear()
         added: dict[str, tuple[Metric, str]] = {}
         for declaration in declarations:
             metric = declaration if isinstance(declaration, Metric) else _from_declaration(stage_type, declaration)
@@ -212,6 +219,15 @@ def resolve(part: Part, word: str, path: str, catalog: MetricCatalog) -> Named:
     Raises:
         QueryError: It names nothing; the hint says what is near.
     """
+    found = catalog.resolved.get((part, word))
+    if found is None:
+        found = _resolved(part, word, path, catalog)
+        if len(catalog.resolved) < MOST_RESOLVED and len(word) <= LONGEST_SLIP:
+            catalog.resolved[part, word] = found
+    return found
+
+
+def _resolved(part: Part, word: str, path: str, catalog: MetricCatalog) -> Named:
     if part == "stage" and word.startswith(("$", "metrics.")):
         return Named(catalog.resolve(word, path), "number")
     segments = word.split(".")

@@ -130,15 +130,17 @@ class _Numbers:
         if operator == "$avg":
             return None if total is None else float(total) / (len(self.each) + self.count)
         if operator == "$min":
-            return min((*self.each, *self.bounds))
+            return min((*self.each, *self.bounds) if self.bounds else self.each)
         if operator == "$max":
-            return max((*self.each, *self.bounds))
+            return max((*self.each, *self.bounds) if self.bounds else self.each)
         return quantile(sorted(self.each), QUANTILES[operator])
 
     def _sum(self) -> float | None:
         if not self.has_sum:
             return None
-        return self.whole if self.whole is not None else _sum((*self.each, *self.parts))
+        if self.whole is not None:
+            return self.whole
+        return _sum((*self.each, *self.parts) if self.parts else self.each)
 
 
 @dataclass(slots=True)

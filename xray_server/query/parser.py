@@ -43,8 +43,11 @@ def parse(question: Any, catalog: MetricCatalog) -> ast.Question:
     given = known_keys(question, KEYS)
     conditions = parse_conditions(given, catalog)
     returns = _returns(given.get("return", "stages"))
-    parsed = replace(
-        conditions,
+    parsed = ast.Question(
+        pipeline=conditions.pipeline,
+        stage=conditions.stage,
+        candidate=conditions.candidate,
+        stages=conditions.stages,
         returns=returns,
         sort=parse_sort(given.get("sort", {}), returns, catalog),
         limit=_limit(given.get("limit", DEFAULT_LIMIT)),

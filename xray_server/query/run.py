@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,12 +89,29 @@ class _Page:
 
     async def stages(self) -> Answer:
         """A page of stages."""
-        async for found in self._search.scan_stages(self._question.after, self._question.limit + 1):
-            if found.satisfied and await self._search.reader.has_match(found.row.document):
-                self._rows.append(found.row.document)
-            stopped = self._stop_after(found.row.sort_values, last=found.last)
-            if stopped:
-                return stopped
+        if self._question.candidate is None:
+            return await self._stages_by_themselves()
+        async with aclosing(self._search.scan_stages(self._question.after, self._question.limit + 1)) as stages:
+            async for found in stages:
+                if found.satisfied and await self._search.reader.has_match(found.row.document):
+                    self._rows.append(found.row.document)
+                stopped = self._stop_after(found.row.sort_values, last=found.last)
+                if stopped:
+                    return stopped
+        return self._answer(self._search.passed)
+
+    async def _stages_by_themselves(self) -> Answer:
+        """A page of stages whose candidates are not asked about."""
+        limit = self._question.limit
+        async with aclosing(self._search.scan_some(self._question.after, limit + 1)) as batches:
+            async for some in batches:
+                for place, row in enumerate(some.rows):
+                    if some.satisfied[place]:
+                        self._rows.append(row.document)
+                        if len(self._rows) == limit:
+                            return self._answer(None if some.last and row is some.rows[-1] else row.sort_values)
+                if self._search.is_spent():
+                    return self._answer(None if some.last else some.rows[-1].sort_values)
         return self._answer(self._search.passed)
 
     async def runs(self) -> Answer:
@@ -101,24 +119,31 @@ class _Page:
         question = self._question
         by_stages = bool(question.stages) or question.stage != ast.EVERYTHING or question.candidate is not None
         after, size = question.after, question.limit + 1
+        only = await self._search.sighted()
         while True:
             size = min(size, _RUNS_AT_ONCE if by_stages else MAX_BATCH)
             scan = ast.Scan(
                 of="runs",
-                pipeline=question.pipeline,
+                pipeline=question.pipeline if only is None else ast.And((question.pipeline, only.runs)),
                 stage=narrowest(question),
                 candidate=question.candidate,
                 stages=question.stages,
                 sort=self._search.sort,
                 after=after,
                 limit=size,
+                deadline=self._search.deadline,
             )
             batch = await self._search.scan_until_deadline(scan)
-            hold = await in_turns(lambda row: self._search.pipeline_holds(row.document), batch)
+            decided = question.candidate is None and self._search.is_decided(scan, batch)
+            if decided:
+                hold = [True] * len(batch)
+            else:
+                hold = await in_turns(lambda row: self._search.pipeline_holds(row.document), batch)
             possible = [row.document["id"] for row, holds in zip(batch, hold, strict=True) if holds]
-            stages = (
-                await self._search.stages_of(possible) if by_stages else {run_id: [NO_STAGE] for run_id in possible}
-            )
+            if by_stages and not decided:
+                stages = await self._search.stages_of(possible)
+            else:
+                stages = {run_id: [NO_STAGE] for run_id in possible}
             for position, row in enumerate(batch):
                 if position % LOOK_AHEAD == 0:
                     next_ones = batch[position : position + LOOK_AHEAD]
@@ -149,14 +174,15 @@ class _Page:
                         stopped = await self._candidates_of(row.document, after, seq + 1)
                         if stopped:
                             return stopped
-        async for found in self._search.scan_stages(after, min(self._question.limit, 50)):
-            position = found.row.sort_values
-            if found.satisfied:
-                stopped = await self._candidates_of(found.row.document, position, 0)
-                if stopped:
-                    return stopped
-            if self._search.is_spent():
-                return self._answer(None if found.last else (*position, None))
+        async with aclosing(self._search.scan_stages(after, min(self._question.limit, 50))) as stages:
+            async for found in stages:
+                position = found.row.sort_values
+                if found.satisfied:
+                    stopped = await self._candidates_of(found.row.document, position, 0)
+                    if stopped:
+                        return stopped
+                if self._search.is_spent():
+                    return self._answer(None if found.last else (*position, None))
         passed = self._search.passed
         return self._answer(None if passed is None else (*passed, None))
 

@@ -6,17 +6,20 @@ the same answer.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from xray_server.documents import Document
 from xray_server.query import ast
 from xray_server.query.candidates import CandidateReader
-from xray_server.query.evaluate import compile_condition
+from xray_server.query.evaluate import Predicate, compile_condition
 from xray_server.query.narrowing import concerns_only_pipeline
-from xray_server.query.several import Needed, rows_condition
+from xray_server.query.several import Needed, narrowest, rows_condition
+from xray_server.query.sighted import Sighted, sighted
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.query.turns import in_turns
 from xray_server.query.windows import first_deadline, pass_over
@@ -28,7 +31,7 @@ MAX_BATCH = 500
 _AT_ONCE = 100
 """Documents that are evaluated before the budget is looked at."""
 
-LOOK_AHEAD = 32
+LOOK_AHEAD = 64
 """Stages whose candidate pages are read at once, where they have few."""
 
 NO_STAGE: Document = {}
@@ -73,6 +76,15 @@ class Found:
     last: bool
 
 
+@dataclass(slots=True)
+class Some:
+    """Some documents of a scan: which satisfy the conditions on documents, and whether none come after them."""
+
+    rows: Sequence[Row]
+    satisfied: list[bool]
+    last: bool
+
+
 class Search:
     """What a question finds, document by document, within a budget.
 
@@ -99,14 +111,11 @@ class Search:
         self._question = question
         self._page_budget = page_budget
         self._document_budget = document_budget
-        self._deadline = deadline
+        self.deadline = deadline
+        """When to stop, by the monotonic clock."""
         self.sort = question.sort or DEFAULT_SORT
         """The order in which stages, or runs, are gone through."""
-        self.pipeline_holds = compile_condition(question.pipeline)
-        """Whether a run satisfies the condition on runs."""
-        self._stage_holds = compile_condition(rows_condition(question))
-        self._one_holds = compile_condition(question.stage)
-        self._needed = Needed(question.stages)
+        self._rows_condition = rows_condition(question)
         self.reader = CandidateReader(store, project, question.candidate)
         """What looks into the candidates of a stage."""
         self._run_holds: dict[str, bool] = {}
@@ -117,14 +126,34 @@ class Search:
         self.spent = False
         """Whether the budget ended the search."""
 
+    # What a store has decided is not evaluated: then none of these is needed.
+
+    @functools.cached_property
+    def pipeline_holds(self) -> Predicate:
+        """Whether a run satisfies the condition on runs."""
+        return compile_condition(self._question.pipeline)
+
+    @functools.cached_property
+    def _stage_holds(self) -> Predicate:
+        return compile_condition(self._rows_condition)
+
+    @functools.cached_property
+    def _one_holds(self) -> Predicate:
+        return compile_condition(self._question.stage)
+
+    @functools.cached_property
+    def _needed(self) -> Needed:
+        return Needed(self._question.stages)
+
     async def each_stage(self) -> AsyncIterator[Document]:
         """Every stage that the question asks about, until the budget is spent; then :attr:`spent` says so."""
-        async for found in self.scan_stages(self._question.after, MAX_BATCH):
-            if found.satisfied and await self.reader.has_match(found.row.document):
-                yield found.row.document
-            if self.is_spent() and not found.last:
-                self.spent = True
-                return
+        async with aclosing(self.scan_stages(self._question.after, MAX_BATCH)) as stages:
+            async for found in stages:
+                if found.satisfied and await self.reader.has_match(found.row.document):
+                    yield found.row.document
+                if self.is_spent() and not found.last:
+                    self.spent = True
+                    return
         self.spent = self.passed is not None
 
     def coverage(self, matched: int, *, complete: bool) -> Coverage:
@@ -154,7 +183,7 @@ class Search:
             self._cut
             or reader.opened >= self._page_budget
             or self._scanned + reader.passed_over >= self._document_budget
-            or time.monotonic() >= self._deadline
+            or time.monotonic() >= self.deadline
         )
 
     # --- scanning -----------------------------------------------------------------------------------------------
@@ -166,13 +195,13 @@ class Search:
         return rows
 
     async def scan_until_deadline(self, scan: ast.Scan) -> Sequence[Row]:
-        """The same; where time is up in between, what was found so far: then the budget is spent."""
+        """The same of a scan with a deadline; where that comes, what was found so far: then the budget is spent."""
         try:
-            return await self.scan(replace(scan, deadline=first_deadline(scan, self._deadline)))
+            return await self.scan(replace(scan, deadline=first_deadline(scan, self.deadline)))
         except ScanCut as cut:
             rows = cut.rows
             if not rows:
-                rows, self.passed = await pass_over(self._store, self._project, scan, cut, self._deadline)
+                rows, self.passed = await pass_over(self._store, self._project, scan, cut, self.deadline)
             self._cut = True
             self._scanned += len(rows)
             return rows
@@ -185,32 +214,56 @@ class Search:
         """Read the candidate pages of the stages that come next in one step, where they have few."""
         await self.reader.look_ahead([stage["id"] for stage in stages if stage])
 
-    async def scan_stages(self, after: tuple[Any, ...] | None, size: int) -> AsyncIterator[Found]:
+    async def scan_stages(self, after: tuple[Any, ...] | None, size: int) -> AsyncGenerator[Found]:
         """All stages that the store finds, in order; in batches that grow while they are being used up."""
+        async with aclosing(self.scan_some(after, size)) as batches:
+            async for some in batches:
+                for place, (row, satisfied) in enumerate(zip(some.rows, some.satisfied, strict=True)):
+                    if place % LOOK_AHEAD == 0 and self._question.returns != "candidates":
+                        next_ones = range(place, min(place + LOOK_AHEAD, len(some.rows)))
+                        await self.look_ahead(some.rows[one].document for one in next_ones if some.satisfied[one])
+                    yield Found(row, satisfied, last=some.last and place == len(some.rows) - 1)
+
+    async def scan_some(self, after: tuple[Any, ...] | None, size: int) -> AsyncGenerator[Some]:
+        """The same, some at a time."""
         question = self._question
+        only = await self.sighted()
         while True:
             size = min(size, MAX_BATCH)
             scan = ast.Scan(
                 of="stages",
                 pipeline=question.pipeline,
-                stage=rows_condition(question),
+                stage=self._rows_condition if only is None else ast.And((self._rows_condition, only.stages)),
                 candidate=question.candidate,
                 sort=self.sort,
                 after=after,
                 limit=size,
+                deadline=self.deadline,
             )
             batch = await self.scan_until_deadline(scan)
             for start in range(0, len(batch), _AT_ONCE):
                 some = batch[start : start + _AT_ONCE]
-                hold = await self.satisfied(some)
-                for place, satisfied in enumerate(hold):
-                    if place % LOOK_AHEAD == 0 and question.returns != "candidates":
-                        next_ones = range(place, min(place + LOOK_AHEAD, len(some)))
-                        await self.look_ahead(some[one].document for one in next_ones if hold[one])
-                    yield Found(some[place], satisfied, last=self.is_last(batch, start + place, size))
+                decided = not question.stages and self.is_decided(scan, some)
+                hold = [True] * len(some) if decided else await self.satisfied(some)
+                yield Some(some, hold, last=self.is_last(batch, start + len(some) - 1, size))
             if len(batch) < size:
                 return
             after, size = batch[-1].sort_values, size * 2
+
+    async def sighted(self) -> Sighted | None:
+        """The only stages that can have a candidate whose id is asked about; None where they are many, or unknown."""
+        return await sighted(self._store, self._project, self._question)
+
+    def is_decided(self, scan: ast.Scan, batch: Sequence[Row]) -> bool:
+        """Whether the store has decided the question's own conditions for a batch, not something weaker."""
+        question = self._question
+        of_stage = self._rows_condition if scan.of == "stages" else narrowest(question)
+        return (
+            scan.pipeline is question.pipeline
+            and scan.stage is of_stage
+            and all(row.decided for row in batch)
+            and all(one is other for one, other in zip(scan.stages, question.stages, strict=False))
+        )
 
     async def satisfied(self, batch: Sequence[Row]) -> list[bool]:
         """Which stages of a batch satisfy the conditions on the stage and its run."""

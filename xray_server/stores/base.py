@@ -111,9 +111,9 @@ class Store(ABC):
         """Find documents in order.
 
         The answer may hold documents that do not satisfy the conditions where these reach into free-form JSON or
-        candidates (the caller evaluates them again), but never lacks one that does; conditions on the schema's own
-        scalar fields and on metrics are exact. Rows come in the order of the scan's sort keys, strictly after
-        ``scan.after``; fewer than ``scan.limit`` rows mean that there are no more.
+        candidates (the caller evaluates them again, but for rows that are ``decided``), but never lacks one that does;
+        conditions on the schema's own scalar fields and on metrics are exact. Rows come in the order of the scan's sort
+        keys, strictly after ``scan.after``; fewer than ``scan.limit`` rows mean that there are no more.
 
         Args:
             project: The project.
@@ -154,6 +154,7 @@ class Store(ABC):
             None where the store cannot decide the conditions by itself, or would have to read the documents.
 
         Raises:
+            ScanCut: As :meth:`scan` raises it, without rows.
             StoreError: The data could not be read.
         """
         return None

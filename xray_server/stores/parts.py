@@ -53,10 +53,13 @@ class Row:
     Args:
         document: The run, or the stage; owned by the caller.
         sort_values: The values of the scan's sort keys, to go on after this row; plain JSON values.
+        decided: Whether the store knows that the scan's conditions on runs and stages hold, so that nobody needs to
+            evaluate them again. A store may leave it out.
     """
 
     document: Document
     sort_values: tuple[Any, ...]
+    decided: bool = False
 
 
 class ScanCut(StoreError):  # noqa: N818 - says what happened better than with "Error"

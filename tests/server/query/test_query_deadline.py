@@ -9,9 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from tests.server.query.catalogs import catalog
 from xray_server.errors import status_of
 from xray_server.pages import paginate
 from xray_server.query import ast, windows
+from xray_server.query.aggregate import aggregate
+from xray_server.query.aggregate_parser import parse_aggregation
 from xray_server.query.cursor import decode_cursor, encode_cursor
 from xray_server.query.run import answer
 from xray_server.query.sorting import DEFAULT_SORT
@@ -106,6 +109,7 @@ def test_following_the_cursor_of_cut_scans_finds_everything(tmp_path, returns):
 def test_a_scan_with_nothing_until_its_deadline_is_a_clear_error(tmp_path, monkeypatch):
     """Where nothing was found there is nowhere to go on from: the error says what to do."""
     monkeypatch.setattr(reader, "STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(reader, "AT_LEAST_S", -10)
 
     async def use(store):
         with pytest.raises(ScanCut) as caught:
@@ -197,3 +201,33 @@ def test_a_scan_that_passes_over_everything_goes_on_with_a_cursor(tmp_path, monk
     assert found == whole
     assert empty > 1
     assert PassesOver.cut > 3
+
+
+def test_a_scan_that_waited_past_its_deadline_reads_for_a_moment(tmp_path, monkeypatch):
+    """Who had to wait for others gets an answer all the same: asking again would end with nothing again."""
+    monkeypatch.setattr(reader, "STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(reader, "AT_LEAST_S", 60)
+
+    async def use(store):
+        found = await answer(store, PROJECT, ast.Question(stage=HIGH, limit=5), time_budget_s=-1)
+        assert len(found.rows) == 5
+
+    with_sample(SqliteStore(tmp_path / "xray.sqlite3"), use)
+
+
+def test_figures_that_take_too_long_say_that_they_are_not_complete(tmp_path, monkeypatch):
+    """An aggregation on SQLite stops at its deadline too, however its stages are read."""
+    monkeypatch.setattr(reader, "STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(reader, "AT_LEAST_S", -10)
+    asked = parse_aggregation({"values": {"mean": {"$avg": "$failRatio"}}}, catalog())
+
+    async def use(store):
+        scan = ast.Scan("stages", limit=50, deadline=0)
+        with pytest.raises(ScanCut) as caught:
+            await store.values(PROJECT, scan, [ast.Metric("fail_ratio")])
+        assert not caught.value.rows
+        found = await aggregate(store, PROJECT, asked, time_budget_s=-1)
+        assert (found.coverage.complete, found.coverage.matched) == (False, 0)
+        assert (await aggregate(store, PROJECT, asked)).coverage.complete  # the next one is not cut off
+
+    with_sample(SqliteStore(tmp_path / "xray.sqlite3"), use)

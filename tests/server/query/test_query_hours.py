@@ -13,6 +13,7 @@ import pytest
 from tests.mongodb import Databases
 from tests.server.query.catalogs import catalog
 from xray_server.documents import Document
+from xray_server.query import aggregate as query_aggregate
 from xray_server.query import hours
 from xray_server.query.aggregate import Aggregated, aggregate
 from xray_server.query.aggregate_parser import parse_aggregation
@@ -92,6 +93,12 @@ def random_question(draw: random.Random) -> dict[str, Any]:
         zone = draw.choice(("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"))
         asked["bucket"] = {"unit": draw.choice(("hour", "day", "week", "month")), "timezone": zone}
     return asked
+
+
+@pytest.fixture(autouse=True)
+def no_stages_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The samples are so small that they would be read without looking for rollups."""
+    monkeypatch.setattr(query_aggregate, "FEW", 0)
 
 
 @pytest.fixture(params=["sqlite", "mongodb"])
@@ -269,3 +276,28 @@ def test_a_sender_whose_clock_is_wrong_keeps_nobody_waiting(tmp_path: Path) -> N
             await store.close()
 
     asyncio.run(use())
+
+
+def test_few_stages_are_read_and_no_rollups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where few stages satisfy the conditions, they are counted themselves, with the same figures; one more is many."""
+
+    async def run() -> None:
+        store = SqliteStore(tmp_path / "xray.sqlite3")
+        await store.open()
+        try:
+            batch = make_batch(3)
+            await store.write("default", batch)
+            while await refresh(store, "default", until=END + 99 * HOUR_MS):
+                pass
+            asked = parse_aggregation({"bucket": "day", "values": {"n": {"$count": {}}}}, CATALOG)
+            out_of_rollups = await aggregate(store, "default", asked)
+            assert out_of_rollups.rollups > 50
+            for few, rollups in ((len(batch.stages), 0), (len(batch.stages) - 1, out_of_rollups.rollups)):
+                monkeypatch.setattr(query_aggregate, "FEW", few)
+                found = await aggregate(store, "default", asked)
+                assert (found.rows, found.rollups) == (out_of_rollups.rows, rollups)
+                assert found.coverage.matched == len(batch.stages)
+        finally:
+            await store.close()
+
+    asyncio.run(run())

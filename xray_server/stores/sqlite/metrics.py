@@ -6,6 +6,8 @@ do, where they ask for what is there.
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from xray_server.query.ast import Compare, Condition, Exists, In, Metric, Test
@@ -102,3 +104,12 @@ def odd_rows_of(project: str, metric: Metric) -> Sql:
         f"SELECT m.stage FROM stage_metrics AS m WHERE m.metric = {whole.text} AND m.value = ?",
         (*whole.params, METRIC_OTHER),
     )
+
+
+def has_odd(connection: sqlite3.Connection, project: str, named: Iterable[Metric]) -> bool:
+    """Whether some stage has something under one of the metrics that is neither a number nor a table of numbers."""
+    for name in dict.fromkeys(metric.name for metric in named):
+        rows = odd_rows_of(project, Metric(name))
+        if connection.execute(f"{rows.text} LIMIT 1", rows.params).fetchone():
+            return True
+    return False

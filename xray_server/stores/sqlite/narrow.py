@@ -19,6 +19,9 @@ from xray_server.stores.sqlite.values import WORD, id_expression
 
 _START = Field(("started_at",))
 
+ENTRIES_FOR_A_STAGE = 50
+"""As many entries of the index over metrics are gone through in the time of unpacking one stage."""
+
 
 def statements(
     connection: sqlite3.Connection, project: str, scan: Scan, references: Sequence[Reference]
@@ -33,10 +36,10 @@ def statements(
 
     Returns:
         None where SQL does not decide the conditions, or has no column for a field. The rows begin with what the next
-        ``after`` has, and with what :func:`numbers_of` takes; then come the fields. The statements' last value is how
-        many rows there are to be.
+        ``after`` has, a start and a row; then come the fields. The statements' last value is how many rows there are to
+        be.
     """
-    chosen = ["s.started_at", "s.row", "s.rest" if any(isinstance(one, Metric) for one in references) else "NULL"]
+    chosen = ["s.started_at", "s.row"]
     for reference in references:
         if isinstance(reference, Field):
             found = compiler.column(reference, "s")
@@ -55,23 +58,62 @@ def holds_words(reference: Reference) -> bool:
     return found is not None and found.storage == "word"
 
 
-def numbers_of(wanted: Sequence[Metric], rests: Sequence[Any], decompressor: Decompressor) -> list[list[Any]]:
+def numbers_of(
+    connection: sqlite3.Connection,
+    project: str,
+    wanted: Sequence[Metric],
+    rows: Sequence[int],
+    decompressor: Decompressor,
+) -> list[list[Any]]:
     """The numbers of some metrics.
 
     Args:
+        connection: Of the file.
+        project: The project.
         wanted: The metrics.
-        rests: The column ``rest`` of each stage.
+        rows: The rows of some stages.
         decompressor: Of the same file.
 
     Returns:
         A list for each metric, with None for each stage without such a number.
     """
+    found: dict[Metric, list[Any]] = {}
+    for metric in wanted:
+        numbers = _numbers_by_index(connection, project, metric, rows)
+        if numbers is not None:
+            found[metric] = numbers
+    others = [metric for metric in wanted if metric not in found]
+    if others:
+        found |= zip(others, _unpacked_numbers(connection, others, rows, decompressor), strict=True)
+    return [found[metric] for metric in wanted]
+
+
+def _numbers_by_index(
+    connection: sqlite3.Connection, project: str, metric: Metric, rows: Sequence[int]
+) -> list[Any] | None:
+    """The numbers of a metric, off the index over metrics; None where it has many more than are wanted."""
+    number = metrics.metric_id(project, metrics.metric_row_name(metric))
+    of_metric = f"FROM stage_metrics AS m WHERE m.metric = {number.text} AND m.value < ''"
+    most = len(rows) * ENTRIES_FOR_A_STAGE
+    counted = f"SELECT count(*) FROM (SELECT 1 {of_metric} LIMIT ?)"
+    if connection.execute(counted, (*number.params, most + 1)).fetchone()[0] > most:
+        return None
+    among = f"SELECT m.stage, m.value {of_metric} AND m.stage BETWEEN ? AND ?"
+    values = dict(connection.execute(among, (*number.params, min(rows, default=0), max(rows, default=0))).fetchall())
+    return list(map(values.get, rows))
+
+
+def _unpacked_numbers(
+    connection: sqlite3.Connection, wanted: Sequence[Metric], rows: Sequence[int], decompressor: Decompressor
+) -> list[list[Any]]:
+    """The same, out of the stages themselves."""
     names = tuple(dict.fromkeys(metric.name for metric in wanted))
     decode, decompress = _decoder(names), decompressor.decompress
-    tables: list[Any] = [
-        None if rest is None else decode(decompress(rest) if isinstance(rest, bytes) else rest).metrics
-        for rest in rests
-    ]
+    tables: list[Any] = []
+    for row in rows:
+        (rest,) = connection.execute("SELECT rest FROM stages WHERE row = ?", (row,)).fetchone()
+        whole = None if rest is None else decode(decompress(rest) if isinstance(rest, bytes) else rest)
+        tables.append(whole and whole.metrics)
     found = []
     for metric in wanted:
         name = f"m{names.index(metric.name)}"
@@ -93,9 +135,8 @@ def _decoder(names: tuple[str, ...]) -> Callable[[bytes | str], Any]:
 
 def _conditions(connection: sqlite3.Connection, project: str, scan: Scan) -> Sql | None:
     """What the stages satisfy, and no others; None where SQL cannot say so."""
-    named = {found for found in compiler.references(scan.stage) if isinstance(found, Metric)}
-    odd_rows = [metrics.odd_rows_of(project, metric) for metric in named]
-    odd = any(connection.execute(f"{rows.text} LIMIT 1", rows.params).fetchone() for rows in odd_rows)
+    named = [found for found in compiler.references(scan.stage) if isinstance(found, Metric)]
+    odd = metrics.has_odd(connection, project, named)
     stage = compiler.stage_condition(compiler.cheap_first(scan.stage), odd=odd)
     copied = compiler.only_copied(scan.pipeline)
     run = (compiler.stage_run_condition if copied else compiler.run_condition)(scan.pipeline)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from xray.ids import is_id
 from xray_server.query.ast import EVERYTHING, And, Compare, Condition, Field, In, Metric, Reference, Scan, Test
 from xray_server.stores.sqlite import compiler, metrics
 from xray_server.stores.sqlite.sql import Sql
@@ -23,6 +24,19 @@ ROWS_OF_AN_ANSWER = 50
 
 LOOKS_BEFORE_LISTING = 20_000
 """Stages that are looked at in order until those that the index over metrics gives are taken after all."""
+
+
+ROWS_FOR_A_LOOK = 4
+"""As many rows of the index over metrics are taken, and sorted, in the time of looking at one stage's metrics."""
+
+PASSED_BY_FOR_A_ROW = 5
+"""As many stages are passed by in an index in the time of taking one row."""
+
+MOST_PASSED_BY = 100_000
+"""In a larger store nobody knows how long it takes to get past all stages that do not fit."""
+
+FEW_IDS = 20
+"""The documents of so many ids are read in one short step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,8 @@ class Path:
         narrows: Whether it serves a condition, and does not just go through all rows.
         listed: For stages: a query for the rows of those that may fit.
         else_listed: The same, to be taken where going through the rows takes too long.
+        served: What of the condition on the stage those of ``listed`` or ``else_listed`` satisfy, but for stages whose
+            metric may hold anything.
     """
 
     index: str | None
@@ -44,6 +60,12 @@ class Path:
     narrows: bool = True
     listed: Sql | None = None
     else_listed: Sql | None = None
+    served: Condition | None = None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it leads to so few rows that sorting these whole is no loss."""
+        return self.listed is None and self.index in ("runs_by_key", "stages_by_id", "stages_by_run")
 
     @property
     def hint(self) -> str:
@@ -53,6 +75,7 @@ class Path:
 
 _START: Final = ("started_at",)
 _ID: Final = ("id",)
+_REMOVED_AT: Final = ("candidates_removed_at",)
 
 
 def parts(condition: Condition) -> Iterator[Condition]:
@@ -94,6 +117,35 @@ def _is_equality(test: Test) -> bool:
     return False
 
 
+def leads_to_few(scan: Scan) -> bool:
+    """Whether a scan asks for what few rows of an index lead to, mostly, and for no candidates."""
+    if scan.candidate is not None or (scan.of == "runs" and (scan.stages or scan.stage != EVERYTHING)):
+        return False
+    if scan.of == "stages" and _REMOVED_AT in ranged_fields(scan.stage):
+        return True  # mostly there are none
+    condition, fields = (scan.pipeline, (_ID,)) if scan.of == "runs" else (scan.stage, (_ID, ("run_id",)))
+    for part in parts(condition):
+        match part:
+            case Test(Field(path), Compare("eq", str())) if path in fields:
+                return True
+            case Test(Field(path), In(values)) if path in fields and len(values) <= FEW_IDS:
+                return all(isinstance(value, str) for value in values)
+    return False
+
+
+def one_id(scan: Scan) -> tuple[tuple[str, ...], str] | None:
+    """The field that must equal an id, and the id, of a scan that asks for nothing else; None for any other scan."""
+    if scan.after is not None or scan.candidate is not None or scan.stages:
+        return None
+    condition, other = (scan.pipeline, scan.stage) if scan.of == "runs" else (scan.stage, scan.pipeline)
+    if other != EVERYTHING:
+        return None
+    match list(parts(condition)):
+        case [Test(Field((("id" | "run_id"),) as path), Compare("eq", str() as text))] if is_id(text):
+            return path, text
+    return None
+
+
 def path_to_runs(connection: sqlite3.Connection, project: str, scan: Scan, order: Reference) -> Path:
     """The way to the runs of a scan.
 
@@ -111,9 +163,9 @@ def path_to_runs(connection: sqlite3.Connection, project: str, scan: Scan, order
     for condition in (scan.stage, *scan.stages):
         few = few_stages(connection, project, condition)
         if few is not None:
-            return Path("runs_by_id", f"their stages, these by {few[0]}")
+            return Path("runs_by_id", f"their stages, these by {few.by}")
     by_start = order == Field(_START)
-    by_metric, else_listed = _many(project, scan.stage)
+    by_metric, else_listed, _ = _many(project, scan.stage)
     if ("label",) in equal:
         return Path("runs_by_label", f"label{by_metric}", ordered=by_start, else_listed=else_listed)
     in_order = else_listed is not None or (scan.pipeline == scan.stage == EVERYTHING and scan.candidate is None)
@@ -135,13 +187,20 @@ def path_to_few_stages(
         scan: The scan.
         besides: A metric that does not count.
     """
+    by_id = _path_by_id(scan)
+    if by_id is not None:
+        return by_id
+    few = few_stages(connection, project, scan.stage, besides)
+    return None if few is None else few.path
+
+
+def _path_by_id(scan: Scan) -> Path | None:
     equal = equal_fields(scan.stage)
     if _ID in equal:
         return Path("stages_by_id", "id")
     if ("run_id",) in equal or _ID in _equal_of_run(scan):
         return Path("stages_by_run", "run_id")
-    few = few_stages(connection, project, scan.stage, besides)
-    return None if few is None else Path(None, few[0], listed=few[1])
+    return None
 
 
 def _equal_of_run(scan: Scan) -> frozenset[tuple[str, ...]]:
@@ -157,14 +216,38 @@ def path_to_stages(connection: sqlite3.Connection, project: str, scan: Scan, ord
         scan: The scan.
         order: The first sort key that is not the same for all.
     """
-    if ("candidates_removed_at",) in ranged_fields(scan.stage) and _ID not in equal_fields(scan.stage):
-        return Path("stages_by_removal", "candidates_removed_at", ordered=order == Field(("candidates_removed_at",)))
-    few = path_to_few_stages(connection, project, scan)
+    if _REMOVED_AT in ranged_fields(scan.stage) and _ID not in equal_fields(scan.stage):
+        return Path("stages_by_removal", "candidates_removed_at", ordered=order == Field(_REMOVED_AT))
+    by_id = _path_by_id(scan)
+    if by_id is not None:
+        return by_id
+    few = few_stages(connection, project, scan.stage)
     if few is not None:
-        return few
+        return _few_in_order(few, _stage_count(connection), scan, order) or few.path
+    by_metric, rows, served = _many(project, scan.stage)
+    path = _path_by_fields(scan, order, by_metric, is_asked=rows is not None)
+    return replace(path, else_listed=rows, served=served)
+
+
+def _few_in_order(few: Few, stages: int, scan: Scan, order: Reference) -> Path | None:
+    """A way through the stages in order, past those that are not among few; None where it takes longer than sorting."""
+    if few.number <= most_sorted(stages) or stages > MOST_PASSED_BY:
+        return None
+    path = _path_by_fields(scan, order, f", those that {few.by} gives", is_asked=True)
+    return replace(path, listed=few.rows, served=few.served) if path.ordered else None
+
+
+def _path_by_fields(scan: Scan, order: Reference, by_metric: str, *, is_asked: bool) -> Path:
+    """The way to stages by their fields.
+
+    Args:
+        scan: The scan.
+        order: The first sort key that is not the same for all.
+        by_metric: What to add, in words.
+        is_asked: Whether going through all of them in order is what is asked for.
+    """
     equal, of_run = equal_fields(scan.stage), _equal_of_run(scan)
     by_start = order == Field(_START)
-    by_metric, else_listed = _many(project, scan.stage)
     for fields, index in (
         ((("name",), ()), "stages_by_name"),
         ((("pipeline", "label"), ("label",)), "stages_by_label"),
@@ -172,13 +255,13 @@ def path_to_stages(connection: sqlite3.Connection, project: str, scan: Scan, ord
     ):
         if fields[0] in equal or fields[1] in of_run:
             by = f"{'.'.join(fields[0])}{' and started_at' if by_start else ''}{by_metric}"
-            return Path(index, by, ordered=by_start, else_listed=else_listed)
-    in_order = else_listed is not None or (scan.pipeline == scan.stage == EVERYTHING and scan.candidate is None)
+            return Path(index, by, ordered=by_start)
+    in_order = is_asked or (scan.pipeline == scan.stage == EVERYTHING and scan.candidate is None)
     if order == Field(_ID):
-        return Path("stages_by_id", f"id{by_metric}", ordered=True, narrows=in_order, else_listed=else_listed)
+        return Path("stages_by_id", f"id{by_metric}", ordered=True, narrows=in_order)
     by_time = _START in ranged_fields(scan.stage)
     narrows = by_time or (by_start and in_order)
-    return Path("stages_by_start", f"started_at{by_metric}", ordered=by_start, narrows=narrows, else_listed=else_listed)
+    return Path("stages_by_start", f"started_at{by_metric}", ordered=by_start, narrows=narrows)
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------
@@ -187,19 +270,50 @@ def path_to_stages(connection: sqlite3.Connection, project: str, scan: Scan, ord
 def most_listed(stages: int) -> int:
     """Up to how many rows of the index over metrics are taken, rather than going through the stages in order.
 
-    Taking *n* rows takes as long as looking at *n* stages; of *n* among *stages*, those of an answer are found among
-    the first ``stages * ROWS_OF_AN_ANSWER / n`` where they are spread evenly.
+    Of *n* rows that fit among *stages*, those of an answer are found among the first ``stages * ROWS_OF_AN_ANSWER / n``
+    where they are spread evenly. Looking at a stage's metrics takes as long as taking a few of the rows.
 
     Args:
         stages: How many stages there are.
     """
-    return math.isqrt(stages * ROWS_OF_AN_ANSWER)
+    return math.isqrt(stages * ROWS_OF_AN_ANSWER * ROWS_FOR_A_LOOK)
+
+
+def most_sorted(stages: int) -> int:
+    """Up to how many of these rows are read and sorted, rather than passing by all others in an index in order.
+
+    Args:
+        stages: How many stages there are.
+    """
+    return math.isqrt(stages * ROWS_OF_AN_ANSWER // PASSED_BY_FOR_A_ROW)
+
+
+@dataclass(frozen=True, slots=True)
+class Few:
+    """Few stages that the index over metrics gives.
+
+    Args:
+        by: The metric, in words.
+        rows: A query for their rows.
+        served: The condition that it serves.
+        number: How many they are.
+    """
+
+    by: str
+    rows: Sql
+    served: Condition
+    number: int
+
+    @property
+    def path(self) -> Path:
+        """The way to them, in no order."""
+        return Path(None, self.by, listed=self.rows, served=self.served)
 
 
 def few_stages(
     connection: sqlite3.Connection, project: str, condition: Condition, besides: Reference | None = None
-) -> tuple[str, Sql] | None:
-    """The metric that the fewest stages fit, in words, and the query for their rows.
+) -> Few | None:
+    """The stages of the metric that the fewest fit.
 
     Args:
         connection: To count with.
@@ -211,29 +325,29 @@ def few_stages(
         None where there are many for each metric.
     """
     found = None
-    for metric, rows in _metric_parts(project, condition):
+    for test, metric, rows in _metric_parts(project, condition):
         if metric == besides:
             continue
-        most = found[0] - 1 if found else most_listed(_stage_count(connection))
+        most = found.number - 1 if found else most_listed(_stage_count(connection))
         number = _count(connection, rows, most + 1)
         if number <= most:
-            found = (number, f"the metric {metrics.metric_row_name(metric)}", rows)
-    return None if found is None else found[1:]
+            found = Few(f"the metric {metrics.metric_row_name(metric)}", rows, test, number)
+    return found
 
 
-def _many(project: str, condition: Condition) -> tuple[str, Sql | None]:
-    """What many stages fit, in words, and the query for them."""
-    for metric, rows in _metric_parts(project, condition):
+def _many(project: str, condition: Condition) -> tuple[str, Sql | None, Condition | None]:
+    """What many stages fit, in words, the query for them, and the condition."""
+    for test, metric, rows in _metric_parts(project, condition):
         name = metrics.metric_row_name(metric)
-        return f", in order, because many stages fit the metric {name}", rows
-    return "", None
+        return f", in order, because many stages fit the metric {name}", rows, test
+    return "", None, None
 
 
-def _metric_parts(project: str, condition: Condition) -> Iterator[tuple[Metric, Sql]]:
+def _metric_parts(project: str, condition: Condition) -> Iterator[tuple[Test, Metric, Sql]]:
     for part in parts(condition):
         rows = metrics.metric_rows_of(project, part)
         if rows is not None and isinstance(part, Test) and isinstance(part.reference, Metric):
-            yield part.reference, rows
+            yield part, part.reference, rows
 
 
 def _count(connection: sqlite3.Connection, rows: Sql, most: int) -> int:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from xray_server.pages import CandidatePage
 from xray_server.query.ast import Metric, Reference, Scan
 from xray_server.stores.base import Row, ScanCut, ScanPlan, Values
-from xray_server.stores.sqlite import narrow, rows, scans, zones
+from xray_server.stores.sqlite import narrow, rows, scans, ties, zones
 from xray_server.stores.sqlite.dictionaries import Decompressor
-from xray_server.stores.sqlite.paths import LOOKS_BEFORE_LISTING
+from xray_server.stores.sqlite.paths import LOOKS_BEFORE_LISTING, one_id
 from xray_server.stores.sqlite.probe import Probe
 from xray_server.stores.sqlite.scans import Statement
+from xray_server.stores.sqlite.sql import Sql
 from xray_server.stores.sqlite.values import WORD, id_text, id_value
 
 now_s = time.monotonic
 
 STEPS_BETWEEN_LOOKS = 10_000
 """Steps of SQLite's machine after which it looks at the clock: well below a millisecond."""
+
+AT_LEAST_S = 0.05
+"""How long is read in any case."""
+
+STEPS_AT_ONCE = 10_000
+"""What is read without going to another thread: some fifty documents."""
+
+MOST_KINDS = 1000
+"""Of so many kinds of scans the statements are kept."""
 
 FEW_PAGES = 2
 """Pages with lower numbers than this one are worth reading for many stages at once."""
@@ -39,15 +52,30 @@ class Reader:
         self._connection = connection
         self._decompressor = decompressor
         self._probe = Probe(connection, decompressor)
+        self._of_one_id: dict[Hashable, list[tuple[Statement, tuple[int, ...]]]] = {}
+        """What a scan for one id asks, and in which order → its statements, and which of their values are the id."""
 
     def scan(self, project: str, scan: Scan) -> list[Row]:
         """What ``Store.scan`` returns."""
-        if scan.deadline is None:
-            return self._scan(project, scan, [])
-        deadline, found = scan.deadline, list[Row]()
+        found: list[Row] = []
+        with self._until(scan.deadline, found):
+            return self._scan(project, scan, found)
+
+    @contextmanager
+    def _until(self, deadline: float | None, found: Sequence[Row] = ()) -> Iterator[None]:
+        """Let statements be ended when a deadline comes.
+
+        Raises:
+            ScanCut: It came; with what was found until then.
+        """
+        if deadline is None:
+            yield
+            return
+        # Whoever waited for a reader until then would get nothing, and the same again when asking once more.
+        deadline = max(deadline, now_s() + AT_LEAST_S)
         self._connection.set_progress_handler(lambda: now_s() > deadline, STEPS_BETWEEN_LOOKS)
         try:
-            return self._scan(project, scan, found)
+            yield
         except sqlite3.OperationalError:
             if now_s() <= deadline:
                 raise
@@ -55,9 +83,19 @@ class Reader:
         finally:
             self._connection.set_progress_handler(None, 0)
 
+    def scan_at_once(self, project: str, scan: Scan) -> list[Row] | None:
+        """The same in a few steps, or None where that is not enough."""
+        looks = iter((False,))
+        # A statement's steps are counted on from its last use: the first look may come at any time.
+        self._connection.set_progress_handler(lambda: next(looks, True), STEPS_AT_ONCE)
+        try:
+            return self._scan(project, scan, [])
+        except sqlite3.OperationalError:
+            return None
+
     def _scan(self, project: str, scan: Scan, found: list[Row]) -> list[Row]:
         """Add to what is found, row by row."""
-        for statement in scans.statements(self._connection, project, scan):
+        for statement in self._statements(project, scan):
             if statement.path.else_listed is not None:
                 self._probe.allow(LOOKS_BEFORE_LISTING)
             try:
@@ -75,6 +113,23 @@ class Reader:
                 break
         return found
 
+    def _statements(self, project: str, scan: Scan) -> Iterable[Statement]:
+        """The scan's statements; those of a scan for one id are made once, and then take any id."""
+        asked = one_id(scan)
+        if asked is None:
+            return scans.statements(self._connection, project, scan)
+        field, text = asked
+        kind, value = (project, scan.of, field, scan.sort), id_value(text)
+        known = self._of_one_id.get(kind)
+        if known is None:
+            made = list(scans.statements(self._connection, project, scan))
+            if len(self._of_one_id) < MOST_KINDS:
+                self._of_one_id[kind] = [
+                    (one, tuple(place for place, param in enumerate(one.sql.params) if param == value)) for one in made
+                ]
+            return made
+        return [_with(statement, places, value) for statement, places in known]
+
     def _listed(self, project: str, scan: Scan, found: list[Row]) -> list[Row]:
         for statement in scans.statements(self._connection, project, scan, listed=True):
             if len(found) < scan.limit:
@@ -84,11 +139,19 @@ class Reader:
     def _add_rows(self, found: list[Row], statement: Statement, scan: Scan) -> None:
         table = scans.table_of(scan)
         width = len(table.stored)
-        cursor = self._execute(statement.sql.text, (*statement.sql.params, scan.limit - len(found)))
+        wanted = scan.limit - len(found)
+        read: Iterable[tuple[Any, ...]]
+        if statement.tied is None:
+            read = self._execute(statement.sql.text, (*statement.sql.params, wanted))
+        else:
+            read = itertools.islice(ties.read(self._execute, statement.tied, wanted), wanted)
         decode, decompressor, values = table.decode, self._decompressor, scans.sort_values
-        for row in cursor:
+        decides, ends_in_id = statement.decides, statement.ends_in_id
+        for row in read:
             # One by one: what was read before it is cut off counts.
-            found.append(Row(decode(row[:width], decompressor), values(row[width:])))  # noqa: PERF401
+            document = decode(row[:width], decompressor)
+            of_row = (*row[width:-1], document["id"]) if ends_in_id else values(row[width:])
+            found.append(Row(document, of_row, decides))
 
     def _execute(self, text: str, params: Sequence[Any]) -> sqlite3.Cursor:
         try:
@@ -105,13 +168,14 @@ class Reader:
         if statements is None:
             return None
         found: list[tuple[Any, ...]] = []
-        for statement in statements:
-            if len(found) < scan.limit:
-                found += self._execute(statement.text, (*statement.params, scan.limit - len(found))).fetchall()
-        last = found[-1][:2] if found else None
-        _, _, rests, *fields = zip(*found, strict=True) if found else [()] * (3 + len(references))
-        metrics = [one for one in references if isinstance(one, Metric)]
-        numbers = iter(narrow.numbers_of(metrics, rests, self._decompressor) if metrics else [])
+        with self._until(scan.deadline):
+            for statement in statements:
+                if len(found) < scan.limit:
+                    found += self._execute(statement.text, (*statement.params, scan.limit - len(found))).fetchall()
+            last = found[-1][:2] if found else None
+            _, places, *fields = zip(*found, strict=True) if found else [()] * (2 + len(references))
+            metrics = [one for one in references if isinstance(one, Metric)]
+            numbers = iter(narrow.numbers_of(self._connection, project, metrics, places, self._decompressor))
         of_field = iter(fields)
         columns: list[Sequence[Any]] = []
         for reference in references:
@@ -209,6 +273,14 @@ class Reader:
                 return
             if re.match(r"(SEARCH|SCAN|USE TEMP)", row[-1]) and " words " not in row[-1]:
                 yield row[-1]
+
+
+def _with(statement: Statement, places: Sequence[int], value: Any) -> Statement:
+    """The statement with another value in some places."""
+    params = list(statement.sql.params)
+    for place in places:
+        params[place] = value
+    return replace(statement, sql=Sql(statement.sql.text, tuple(params)))
 
 
 def _is_ordered(steps: list[str]) -> bool:

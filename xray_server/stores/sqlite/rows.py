@@ -73,14 +73,22 @@ class Table:
         ]
         self._words = [place for place, (_, storage) in enumerate(self._plan) if storage == "word"]
         self._names = frozenset(self.kinds)
+        # The copied fields come last, in their own order, and the rest behind them.
+        self._own = self.stored[: -1 - len(copied)]
+        self._converted = [(field, storage) for field, storage in self._plan if storage in ("id", "json")]
+        self._select: dict[str, str] = {}
 
     def columns(self, alias: str = "") -> str:
         """The columns as a select list for :meth:`decode`."""
-        prefix = f"{alias}." if alias else ""
-        quoted = {name: f'{prefix}"{name}"' for name in self.stored}
-        return ", ".join(
-            word_expression(quoted[name]) if self.storage.get(name) == "word" else quoted[name] for name in self.stored
-        )
+        found = self._select.get(alias)
+        if found is None:
+            prefix = f"{alias}." if alias else ""
+            quoted = {name: f'{prefix}"{name}"' for name in self.stored}
+            found = self._select[alias] = ", ".join(
+                word_expression(quoted[name]) if self.storage.get(name) == "word" else quoted[name]
+                for name in self.stored
+            )
+        return found
 
     def encode(self, document: Mapping[str, Any], words: Words, compress: Callable[[bytes], str | bytes]) -> list[Any]:
         """The values of the columns in ``stored``.
@@ -117,26 +125,21 @@ class Table:
 
     def decode(self, row: Sequence[Any], decompressor: Decompressor) -> Document:
         """The document of a row that was selected with :meth:`columns`."""
-        document: Document = {}
-        for (name, storage), value in zip(self._plan, row, strict=False):
+        document: Document = {name: value for name, value in zip(self._own, row, strict=False) if value is not None}
+        for name, storage in self._converted:
+            value = document.get(name)
             if value is not None:
-                document[name] = (
-                    value
-                    if storage in ("plain", "word")
-                    else _decode_json(value)
-                    if storage == "json"
-                    else document["run_id"]
-                    if value == 1
-                    else id_text(value)
-                )
+                document[name] = id_text(value) if storage == "id" else _decode_json(value)
         rest = row[-1]
         if rest is not None:
             document |= _decode_json(decompressor.decompress(rest) if isinstance(rest, bytes) else rest)
         if self.copied:
-            pipeline = {
-                name: document.pop(f"pipeline_{name}") for name in self.copied if f"pipeline_{name}" in document
-            }
+            copies = zip(self.copied, row[len(self._own) : -1], strict=True)
+            pipeline = {name: value for name, value in copies if value is not None}
             if pipeline:
+                of_run = pipeline.get("id")
+                if of_run is not None:
+                    pipeline["id"] = document["run_id"] if of_run == 1 else id_text(of_run)
                 document["pipeline"] = pipeline
         return document
 

@@ -12,7 +12,6 @@ import functools
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,8 +42,10 @@ from xray_server.stores.encoding import from_json
 from xray_server.stores.sqlite import checks, named, rows, sightings, upkeep, zones
 from xray_server.stores.sqlite import rollups as rollup_tables
 from xray_server.stores.sqlite.dictionaries import Decompressor, read_dictionary
+from xray_server.stores.sqlite.paths import leads_to_few
 from xray_server.stores.sqlite.reader import Reader
 from xray_server.stores.sqlite.schema import migrate
+from xray_server.stores.sqlite.threads import ReaderThreads
 from xray_server.stores.sqlite.values import WORD, id_text, id_value, word_expression
 from xray_server.stores.sqlite.writer import Change, Job, Writer
 
@@ -80,22 +81,27 @@ class SqliteStore(Store):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._writer: Writer | None = None
-        self._readers: ThreadPoolExecutor | None = None
+        self._readers: ReaderThreads | None = None
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._near: tuple[sqlite3.Connection, Reader] | None = None
+        """What reads in the event loop's own thread."""
 
     # --- life ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         if self._writer is not None:
             return
-        connection = await asyncio.to_thread(self._prepare)
+        connection, near = await asyncio.to_thread(self._prepare)
         self._slots = asyncio.Semaphore(MAX_WAITING_WRITES)
         self._writer = Writer(connection)
         self._local = threading.local()
-        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="xray-sqlite-reader")
+        self._readers = ReaderThreads(READER_THREADS)
+        self._connections.append(near)
+        self._near = near, Reader(near, Decompressor(functools.partial(read_dictionary, near)))
 
-    def _prepare(self) -> sqlite3.Connection:
+    def _prepare(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        """A connection for the writer, and one for reading in the event loop's thread."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = self._connect()
@@ -103,7 +109,10 @@ class SqliteStore(Store):
             raise StoreError(f"The SQLite file {self.path} cannot be opened: {error}.") from error
         try:
             migrate(connection)
-            return connection
+            near = self._connect()
+            near.execute("PRAGMA query_only = ON")
+            near.execute("PRAGMA busy_timeout = 0")  # the loop waits for nobody
+            return connection, near
         except sqlite3.Error as error:
             connection.close()
             raise StoreError(f"The SQLite file {self.path} cannot be used: {error}.") from error
@@ -139,11 +148,13 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         writer, readers = self._writer, self._readers
-        self._writer = self._readers = None
+        self._writer = self._readers = self._near = None
+        if readers is not None:
+            readers.end()
         if writer is not None:
             await asyncio.to_thread(writer.close)
         if readers is not None:
-            await asyncio.to_thread(readers.shutdown, wait=True)
+            await asyncio.to_thread(readers.join)
         while self._connections:
             self._connections.pop().close()
 
@@ -201,9 +212,7 @@ class SqliteStore(Store):
     async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         if self._readers is None:
             raise StoreClosed("The store is not open.")
-        return await asyncio.get_running_loop().run_in_executor(
-            self._readers, functools.partial(self._in_snapshot, function)
-        )
+        return await self._readers.run(functools.partial(self._in_snapshot, function))
 
     def _in_snapshot(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function in a reader's thread; all of its statements see the same state of the file."""
@@ -228,7 +237,25 @@ class SqliteStore(Store):
         return await self._read(lambda connection: connection.execute(query, values).fetchall())
 
     async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
+        # Going to another thread and back takes longer than reading what a few ids lead to.
+        found = self._scan_at_once(project, scan) if leads_to_few(scan) else None
+        if found is not None:
+            return found
         return await self._read(lambda _: self._reader().scan(project, scan))
+
+    def _scan_at_once(self, project: str, scan: Scan) -> Sequence[Row] | None:
+        """What a scan finds, read in the event loop's own thread; None where that would take long, or fails."""
+        if self._near is None:
+            return None
+        connection, reader = self._near
+        try:
+            connection.execute("BEGIN")
+            try:
+                return reader.scan_at_once(project, scan)
+            finally:
+                connection.execute("ROLLBACK")
+        except (sqlite3.Error, ValueError, OverflowError):  # it is tried again, and said, by a reader's thread
+            return None
 
     async def explain(self, project: str, scan: Scan) -> ScanPlan:
         return await self._read(lambda _: self._reader().explain(project, scan))
