@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.traffic import CANDIDATES, Sender, run_events, whole_content
 from tests.mongodb import Databases, running
 from tests.server.stores_of import with_open
@@ -101,6 +103,7 @@ def whole(events: list[dict[str, Any]], runs: Any, stages: Any, candidates: Any)
     assert len(candidates[events[5]["id"]]) == 20
 
 
+@pytest.mark.timeout(900)  # twenty starts and more: some minutes where a machine is slow
 def test_the_server_is_killed_twenty_times(tmp_path: Path):
     """MongoDB is killed (-9) under writers: the service goes on with the server that is started again."""
     with running(tmp_path) as server:
@@ -116,6 +119,7 @@ def test_the_server_is_killed_twenty_times(tmp_path: Path):
             look_at(url, writers, service.url)
 
 
+@pytest.mark.timeout(900)  # twenty starts and more: some minutes where a machine is slow
 def test_the_service_is_killed_twenty_times(tmp_path: Path, databases: Databases):
     """The service is killed (-9) under writers: the next one on the same MongoDB has what was acknowledged."""
     url = databases.url(tmp_path)
