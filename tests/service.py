@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from xray.client import Client
 
@@ -26,6 +26,10 @@ class Service:
         return Client(self.url)
 
 
+KEPT: Final = {"keep_candidates": "forever", "keep_runs": "forever", "max_disk": "unlimited"}
+"""What tests write began long ago, or will have: a service's first look around would take it from a slow test."""
+
+
 @contextmanager
 def start_service(folder: Path, *arguments: str, store: str | None = None, **environment: str) -> Iterator[Service]:
     """``xray serve`` on a free port, with its data in ``folder`` or where ``store`` says; stopped at the end."""
@@ -33,7 +37,9 @@ def start_service(folder: Path, *arguments: str, store: str | None = None, **env
     command = [sys.executable, "-m", "xray.cli", "serve", "--port", "0", "--store", store]
     process = subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("XRAY_SERVER")} | environment,
+        env={name: value for name, value in os.environ.items() if not name.startswith("XRAY_SERVER")}
+        | {f"XRAY_SERVER_{name.upper()}": value for name, value in KEPT.items()}
+        | environment,
     )  # fmt: skip
     assert process.stdout is not None
     try:

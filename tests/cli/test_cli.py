@@ -194,12 +194,12 @@ def test_a_server_that_is_not_there(service: Service):
 
 def test_serve_says_where_it_listens_and_where_data_lies(tmp_path: Path):
     """And ends cleanly when it is told to."""
-    with start_service(tmp_path) as running:
+    with start_service(tmp_path, "--keep-candidates", "30d", XRAY_SERVER_MAX_DISK="auto") as running:
         assert running.announcement.startswith("X-Ray listens on http://127.0.0.1:")
         second = running.process.stdout.readline()
         assert f"Data lies in {tmp_path}/xray.sqlite3" in second
         third = running.process.stdout.readline()
-        assert re.fullmatch(r"Keeps candidates 30d, runs 365d, at most [\d.]+ [GT]B on disk\n", third)
+        assert re.fullmatch(r"Keeps candidates 30d, runs for ever, at most [\d.]+ [GT]B on disk\n", third)
         assert running.client().health()["status"] == "ok"
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(20) in (0, -signal.SIGTERM)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
+from tests.service import KEPT
 from xray.plugins import installed
 from xray_server.app import create_app
 from xray_server.ingest import Ingest
@@ -59,7 +60,7 @@ def in_service(folder, use, *, plugins=None, **settings):
     """Use a service in this process: ``await use(client)`` with an HTTP client of it."""
 
     async def run():
-        given = {"store": f"sqlite:///{folder}/xray.sqlite3"} | settings
+        given = {"store": f"sqlite:///{folder}/xray.sqlite3"} | KEPT | settings
         app = create_app(ServerSettings(**given), plugins=plugins)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (

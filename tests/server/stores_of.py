@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.service import KEPT
 from xray_server.app import create_app
 from xray_server.settings import ServerSettings
 
@@ -36,7 +37,7 @@ def with_service(store_url, use, **settings):
     """``await use(client)`` with an HTTP client of a service in this process, over the store that the URL names."""
 
     async def run():
-        app = create_app(ServerSettings(store=store_url, **settings))
+        app = create_app(ServerSettings(store=store_url, **(KEPT | settings)))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),

@@ -13,6 +13,7 @@ import uvicorn
 import zstandard
 
 from tests.server.helpers import RUN, RUN_ID, STAGE_ID, error_of, in_service, row, run_end, run_start, stage
+from tests.service import KEPT
 from xray_server.app import create_app
 from xray_server.settings import ServerSettings
 
@@ -153,7 +154,7 @@ def test_a_large_body_is_refused_over_a_socket(tmp_path):
             yield b" " * 1_000_000
 
     async def use():
-        app = create_app(ServerSettings(store=f"sqlite:///{tmp_path}/xray.sqlite3"))
+        app = create_app(ServerSettings(store=f"sqlite:///{tmp_path}/xray.sqlite3", **KEPT))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         serving = asyncio.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event to wait for

@@ -23,6 +23,7 @@ from tests.server.helpers import (
     run_start,
     stage,
 )
+from tests.service import KEPT
 from xray_server.app import create_app
 from xray_server.query.run import answer
 from xray_server.settings import ServerSettings
@@ -281,7 +282,7 @@ def mutated(node: Any, data: st.DataObject) -> Any:
 
 def test_mutated_questions_have_an_answer_or_an_error(tmp_path):
     """Over a service with data, so that what is let through is also run."""
-    app = create_app(ServerSettings(store=f"sqlite:///{tmp_path}/xray.sqlite3"))
+    app = create_app(ServerSettings(store=f"sqlite:///{tmp_path}/xray.sqlite3", **KEPT))
     answered = []
 
     async def run() -> None:

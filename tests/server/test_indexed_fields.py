@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.mongodb import Databases
 from tests.server.helpers import error_of
 from tests.server.query.random_filters import Maker
+from tests.service import KEPT
 from xray.stage_types.base import Columns
 from xray_server.app import create_app
 from xray_server.pages import PAGE_SIZE, merge_pages, paginate
@@ -41,7 +42,7 @@ def in_either_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[
 
     def run(use: Use) -> Any:
         async def running() -> Any:
-            app = create_app(ServerSettings(store=url))
+            app = create_app(ServerSettings(store=url, **KEPT))
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with (
                 app.router.lifespan_context(app),

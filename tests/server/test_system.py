@@ -24,7 +24,7 @@ def test_the_service_says_what_it_holds_and_takes_in(store_url):
         assert (await client.post("/v1/ingest", content=b"", headers={"content-type": "text/html"})).is_error
         return before, (await client.get("/v1/system")).json(), (await client.get("/health")).json()
 
-    before, after, health = with_service(store_url, use, keep_runs="10d", max_disk="unlimited")
+    before, after, health = with_service(store_url, use, keep_candidates="30d", keep_runs="10d")
     assert (before["holds"]["runs"], before["intake"]["events"], before["intake"]["refused_events"]) == (0, 0, {})
     assert (after["holds"]["runs"], after["holds"]["stages"], after["holds"]["candidate_pages"]) == (1, 1, 1)
     assert after["holds"]["size_bytes"] > 0
