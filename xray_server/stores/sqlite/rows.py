@@ -12,9 +12,9 @@ import msgspec
 
 from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
-from xray_server.packing import read_texts, write_texts
 from xray_server.pages import CandidatePage
 from xray_server.stores.encoding import is_number, to_json
+from xray_server.stores.frames import Opened, page_parts
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor
 from xray_server.stores.sqlite.dictionaries import Kind as CompressedKind
 from xray_server.stores.sqlite.values import Storage, Words, id_text, id_value, word_expression
@@ -217,18 +217,14 @@ def encode_page(
     page: CandidatePage, row: int, project: int, run_id: str | None, compress: Callable[[bytes], bytes]
 ) -> tuple[Any, ...]:
     """The values of ``PAGE_COLUMNS``; ``run_id`` is what the stage's own row has."""
-    seqs: Sequence[int] = page.seqs
-    count = len(seqs)
-    if seqs[-1] - seqs[0] == count - 1:
-        seqs = (seqs[0],)
     crc32 = zlib.crc32
     marks = [crc32(text.encode(), _ID_SEED) & 0xFFFF for text in page.ids]
     marks += [crc32(text.encode(), _LABEL_SEED) & 0xFFFF for text in page.reason_labels]
     marked = struct.pack(f">{len(marks)}H", *marks)
     named = None if page.run_id == run_id else page.run_id
-    head = _encode_json([named, seqs, write_texts(page.ids), page.reason_labels])
+    text, digits = page_parts(page, named)
     low, high = page.ranges.get("score", (None, None))
-    return row, project, page.started_at, count, low, high, marked, compress(head + b"\n" + page.packed)
+    return row, project, page.started_at, len(page.seqs), low, high, marked, compress(text) + digits
 
 
 _ID_SEED = zlib.crc32(b"candidate_id\0")
@@ -238,11 +234,15 @@ _LABEL_SEED = zlib.crc32(b"reason_label\0")
 def decode_page(stage_id: str, run_id: str | None, row: Sequence[Any], decompressor: Decompressor) -> CandidatePage:
     """The page of a row that was selected with ``PAGE_READ``; ``run_id`` is what the stage's own row has."""
     number, started_at, count, block = row
-    head, packed = decompressor.decompress(block).split(b"\n", 1)
-    named: str | None
-    named, seqs, texts, labels = _decode_json(head)
-    ids = read_texts(texts, count)
-    if len(seqs) == 1:
-        seqs = range(seqs[0], seqs[0] + count)
-    page = number & (1 << PAGE_BITS) - 1
-    return CandidatePage(named or run_id or "", stage_id, page, started_at, seqs, ids, labels, packed=packed)
+    opened = Opened(block, count, decompressor.decompress, before=1)
+    (named,) = opened.before
+    return CandidatePage(
+        run_id=named or run_id or "",
+        stage_id=stage_id,
+        page=number & (1 << PAGE_BITS) - 1,
+        started_at=started_at,
+        seqs=opened.seqs,
+        ids=opened.ids,
+        reason_labels=opened.reason_labels,
+        packed=opened.packed,
+    )

@@ -223,7 +223,11 @@ INSERT INTO sighting_backlogs (project, next, "end") SELECT project, 0, max(row)
 # Numbers of records and segments are never given twice: what was read under one is not removed as another's. Pages that
 # are there already are the backlog of the index.
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE, _VERSION_5)
+_VERSION_6 = ""
+# The tables stay as they are. What is compressed in them, and pages, lie from here on in a form that earlier versions
+# cannot read, so that these have to refuse the file; what they wrote is read as it is.
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE, _VERSION_5, _VERSION_6)
 """Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
 
 
