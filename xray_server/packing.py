@@ -26,6 +26,7 @@ in text only. Form 1 had no digits; all other ways of writing were the same.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from math import copysign
@@ -49,7 +50,7 @@ _SEPARATOR = "\x7f"
 _ONE_SIDED_FROM, _ONE_SIDED = 64, 0.85
 """From how many candidates on, and from which share of one word on, words are better left to the compressor."""
 
-_MAX_DECIMALS = 6
+_SCALES = tuple((decimals, 10**decimals) for decimals in range(1, 7))
 _MAX_BITS = 40
 _MAX_DIGITS = 15
 _FEWER_BITS = 3
@@ -74,7 +75,7 @@ def pack(ids: Sequence[str], values: Mapping[str, Sequence[Any]]) -> bytes:
     writer = _Writer(ids)
     specs = {name: writer.column(values[name]) for name in _in_order(values)}
     written = {name: spec for name in values if (spec := specs[name]) != _ABSENT}
-    return b"%b\n%b" % (_encode([FORM, len(ids), written]), b"".join(writer.digits))
+    return b"\n".join((_encode([FORM, len(ids), written]), b"".join(writer.digits)))
 
 
 def unpack(packed: bytes, ids: Sequence[str], only: Container[str] | None = None) -> dict[str, list[Any]]:
@@ -148,7 +149,7 @@ class _Writer:
         if len(distinct) == 1:
             return {"same": values[0]}
         if len(distinct) * 4 <= len(values) * 3:
-            return self._of_words(values, sorted(distinct, key=_word_order))
+            return self._of_words(values, _sorted(distinct))
         if kinds == {str}:
             if values[0] == self._ids[0] and list(values) == list(self._ids):
                 return {"ids": True}
@@ -157,11 +158,10 @@ class _Writer:
 
     def _of_words(self, values: Sequence[Any], words: list[Any]) -> Any:
         for number, (others, of) in enumerate(self._words):
-            if len(of) >= len(words):
-                # Whether each word of the other column always comes with the same one of this.
-                follows = dict(zip(others, values, strict=True))
-                if list(map(follows.__getitem__, others)) == list(values):
-                    return {"of": [follows[word] for word in of], "as": number}
+            # Whether each word of the other column always comes with the same one of this.
+            if len(of) >= len(words) and len(pairs := set(zip(others, values, strict=True))) == len(of):
+                follows = dict(pairs)
+                return {"of": [follows[word] for word in of], "as": number}
         self._words.append((values, words))
         if len(values) >= _ONE_SIDED_FROM and len(words) <= len(_SYMBOLS):
             _, most = Counter(values).most_common(1)[0]
@@ -184,32 +184,29 @@ class _Writer:
         if len(distinct) == 1:
             return {"same": values[0]}
         decimals, whole = (0, values) if kinds == {int} else _decimals(values)
-        low = min(whole, default=0)
-        bits = (max(whole, default=0) - low).bit_length()
-        is_possible = bool(whole) and bits <= _MAX_BITS
-        # As words: each of them once, some three bytes, and for each candidate which one.
-        cost = 24 * len(distinct) + (len(distinct) - 1).bit_length() * len(values)
-        if len(distinct) * 2 <= len(values) and (not is_possible or cost < bits * len(values)):
-            return self._of_words(values, sorted(distinct))
-        if not is_possible:
+        low, high = (min(whole), max(whole)) if whole else (0, 1 << _MAX_BITS)
+        bits = (high - low).bit_length()
+        if len(distinct) * 2 <= len(values):
+            # As words: each of them once, some three bytes, and for each candidate which one.
+            cost = 24 * len(distinct) + (len(distinct) - 1).bit_length() * len(values)
+            if bits > _MAX_BITS or cost < bits * len(values):
+                return self._of_words(values, sorted(distinct))
+        if bits > _MAX_BITS:
             return values
-        self.digits.append(radix.write([number - low for number in whole], 1 << bits))
+        self.digits.append(radix.write(whole, 1 << bits, low))
         return {"num": [decimals, low, bits]}
 
 
 def _decimals(values: Sequence[float]) -> tuple[int, Sequence[int]]:
     """How many decimals some numbers have, and the numbers without their points; nothing where they have many."""
-    highest = max(map(abs, values))
     first = values[0]
-    for decimals in range(1, _MAX_DECIMALS + 1):
-        scale = 10**decimals
-        if highest * scale >= 2**53:
-            break
-        if round(first * scale) / scale == first:
-            # The quotient of two such numbers is the double next to it, as is what the text of a decimal is read as.
-            whole = [round(value * scale) for value in values]
-            if [number / scale for number in whole] == values:
-                return decimals, whole
+    with contextlib.suppress(OverflowError):  # beyond all numbers
+        for decimals, scale in _SCALES:
+            if round(first * scale) / scale == first:
+                # A quotient is the double next to it, as is what the text of a decimal is read as.
+                whole = [round(value * scale) for value in values]
+                if [number / scale for number in whole] == values:
+                    return decimals, whole
     return 0, ()
 
 
@@ -243,12 +240,14 @@ def _write_digits(pre: str, width: int, rests: list[str], digits: list[bytes]) -
     if width and bits + _FEWER_BITS > (10**width).bit_length():
         digits.append(radix.write_text("".join(rests), 10, width))
         return {"pre": pre, "digits": width}
-    digits.append(radix.write([int(rest) - low for rest in rests], 1 << bits))
+    digits.append(radix.write(list(map(int, rests)), 1 << bits, low))
     return {"pre": pre, "digits": width, "low": low, "bits": bits}
 
 
-def _word_order(word: Any) -> tuple[bool, Any]:
-    return word is not None, "" if word is None else word
+def _sorted(words: dict[Any, None]) -> list[Any]:
+    if None not in words:
+        return sorted(words)
+    return [None, *sorted(word for word in words if word is not None)]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

@@ -16,19 +16,20 @@ SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyz"
 """The digits of a text."""
 
 
-def write(numbers: Sequence[int], radix: int) -> bytes:
+def write(numbers: Sequence[int], radix: int, low: int = 0) -> bytes:
     """Numbers as bytes.
 
     Args:
-        numbers: From 0 on.
-        radix: More than each of them.
+        numbers: The numbers.
+        radix: More than each of them, less the lowest.
+        low: The lowest, or less.
     """
     parts = []
     for start in range(0, len(numbers), AT_ONCE):
         some = numbers[start : start + AT_ONCE]
         whole = 0
         for number in some:
-            whole = whole * radix + number
+            whole = whole * radix + number - low
         parts.append(whole.to_bytes(_bytes_of(len(some), radix), "big"))
     return b"".join(parts)
 
@@ -94,4 +95,5 @@ def size_of(count: int, radix: int) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def _bytes_of(count: int, radix: int) -> int:
-    return -(-(radix**count - 1).bit_length() // 8)
+    bits: int = (radix**count - 1).bit_length()
+    return -(-bits // 8)
