@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -173,23 +173,19 @@ METRIC_OTHER: Final = "o"  # may hold anything, so that only the evaluator knows
 """What stands for a metric's value in ``stage_metrics`` where it is no number; every number is less than a text."""
 
 
-def metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, int | float | str]]:
+def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str | None, int | float | str]]:
     """The rows of a stage's metrics: name, key (``price_too_high`` of ``label_share``), number or what else it is."""
+    found: list[tuple[str, str | None, int | float | str]] = []
     for name, value in metrics.items():
         if is_number(value):
-            yield name, None, value
-        elif value is None:
-            yield name, None, METRIC_NULL
+            found.append((name, None, value))
         elif isinstance(value, dict):
-            are_numbers = True
-            for key, number in value.items():
-                if is_number(number):
-                    yield name, key, number
-                else:
-                    are_numbers = False
-            yield name, None, METRIC_TABLE if are_numbers else METRIC_OTHER
+            entries = [(name, key, number) for key, number in value.items() if is_number(number)]
+            found += entries
+            found.append((name, None, METRIC_TABLE if len(entries) == len(value) else METRIC_OTHER))
         else:
-            yield name, None, METRIC_OTHER
+            found.append((name, None, METRIC_NULL if value is None else METRIC_OTHER))
+    return found
 
 
 # --- pages ------------------------------------------------------------------------------------------------------
