@@ -30,6 +30,7 @@ from xray.ids import new_id, now_ms
 from xray.stage_types.base import Columns
 from xray.wording import size
 from xray_server.daemons.daemon import running
+from xray_server.daemons.indexer import Indexer
 from xray_server.daemons.retention import Policy, Retention
 from xray_server.pages import paginate
 from xray_server.quantities import parse_size_bytes
@@ -159,7 +160,7 @@ Place = OnSqlite | OnMongodb
 
 
 async def write_for(store: Store, place: Place, measured: Measured, columns: Columns, seconds: float) -> None:
-    """Write at full speed for a while."""
+    """Write at full speed for a while, and index what is written as the service does."""
     end = time.perf_counter() + seconds
 
     async def write() -> None:
@@ -176,7 +177,8 @@ async def write_for(store: Store, place: Place, measured: Measured, columns: Col
             await asyncio.sleep(place.watch_every_s)
 
     began = time.perf_counter()
-    await asyncio.gather(watch(), *(write() for _ in range(WRITERS)))
+    async with running([Indexer(store)]):
+        await asyncio.gather(watch(), *(write() for _ in range(WRITERS)))
     measured.seconds += time.perf_counter() - began
 
 
