@@ -6,6 +6,9 @@ no compressor makes shorter. Values are a plain list, or an object that says how
 ====================================  =================================================================================
 ``{"same": value}``                   all of them are this value
 ``{"ids": true}``                     they are the candidates' ids
+``{"around": [before, after]}``       they are the candidates' ids, between two texts
+``{"again": n}``                      they are those of the column of numbers or texts with digits that came as number
+                                      *n*
 ``{"of": […]}``                       words that repeat: the distinct ones; which one a candidate has is in the digits
 ``{"of": […], "at": "…"}``            the same where nearly all are one word: one character a candidate says which
 ``{"of": […], "as": n}``              words that follow from those of the column of words that came as number *n*: for
@@ -127,6 +130,7 @@ class _Writer:
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = ids
         self._words: list[tuple[Sequence[Any], list[Any]]] = []
+        self._in_digits: list[tuple[type, Sequence[Any]]] = []
         self.digits: list[bytes] = []
 
     def column(self, values: Sequence[Any]) -> Any:
@@ -151,10 +155,28 @@ class _Writer:
         if len(distinct) * 4 <= len(values) * 3:
             return self._of_words(values, _sorted(distinct))
         if kinds == {str}:
-            if values[0] == self._ids[0] and list(values) == list(self._ids):
-                return {"ids": True}
-            return write_texts(values, self.digits)
+            return self._of_ids(values) or self._again(str, values) or self._texts(values)
         return values
+
+    def _of_ids(self, values: Sequence[str]) -> Any:
+        """A column that the ids say, or None."""
+        before, between, after = values[0].partition(self._ids[0]) if self._ids[0] else ("", "", "")
+        if not between or [before + one + after for one in self._ids] != list(values):
+            return None
+        return {"around": [before, after]} if before or after else {"ids": True}
+
+    def _texts(self, values: Sequence[str]) -> Any:
+        spec = write_texts(values, self.digits)
+        if isinstance(spec, dict) and "digits" in spec:
+            self._in_digits.append((str, values))
+        return spec
+
+    def _again(self, kind: type, values: Sequence[Any]) -> Any:
+        """A column that another one says, or None: digits do not show a compressor that they are there twice."""
+        for number, (other, others) in enumerate(self._in_digits):
+            if other is kind and others == values:
+                return {"again": number}
+        return None
 
     def _of_words(self, values: Sequence[Any], words: list[Any]) -> Any:
         for number, (others, of) in enumerate(self._words):
@@ -193,6 +215,11 @@ class _Writer:
                 return self._of_words(values, sorted(distinct))
         if bits > _MAX_BITS:
             return values
+        (kind,) = kinds
+        again = self._again(kind, values)
+        if again is not None:
+            return again
+        self._in_digits.append((kind, values))
         self.digits.append(radix.write(whole, 1 << bits, low))
         return {"num": [decimals, low, bits]}
 
@@ -261,6 +288,7 @@ class _Reader:
         self._count = count
         self._digits = digits
         self._at = 0
+        self._in_digits: list[tuple[Mapping[str, Any], int]] = []
         self._words: list[list[int] | tuple[int, int] | str] = []
         """Of each column of words which one each candidate has: as it is written until it is asked for."""
 
@@ -281,22 +309,28 @@ class _Reader:
             if "as" not in spec:
                 self._words.append(spec["at"] if "at" in spec else self._place(len(spec["of"])))
             return list(map(spec["of"].__getitem__, self._words_at(number))) if wanted else None
-        if "num" in spec:
-            return self._numbers(*spec["num"], wanted=wanted)
-        if "digits" in spec:
-            start, _ = self._place(_radix_of(spec))
-            return _read_digits(spec, self._digits, start, self._count) if wanted else None
+        if "num" in spec or "digits" in spec:
+            start, _ = self._place(1 << spec["num"][2] if "num" in spec else _radix_of(spec))
+            self._in_digits.append((spec, start))
+            return self._of_digits(len(self._in_digits) - 1) if wanted else None
         if not wanted:
             return None
+        if "again" in spec:
+            return self._of_digits(spec["again"])
+        if "around" in spec:
+            before, after = spec["around"]
+            return [before + one + after for one in self._ids]
         if "text" in spec:
             return read_texts(spec, self._count)
         return list(self._ids) if "ids" in spec else [spec["same"]] * self._count
 
-    def _numbers(self, decimals: int, low: int, bits: int, *, wanted: bool) -> list[Any] | None:
-        start, of = self._place(1 << bits)
-        if not wanted:
-            return None
-        found = radix.read(self._digits, start, self._count, of)
+    def _of_digits(self, number: int) -> list[Any]:
+        """The values of a column of numbers or texts with digits."""
+        spec, start = self._in_digits[number]
+        if "digits" in spec:
+            return _read_digits(spec, self._digits, start, self._count)
+        decimals, low, bits = spec["num"]
+        found = radix.read(self._digits, start, self._count, 1 << bits)
         if not decimals:
             return [low + number for number in found]
         scale = 10**decimals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 
 import msgspec
 import pytest
@@ -76,8 +77,12 @@ def long_columns(draw):
         "code": [f"c{drawn.randrange(places):03d}" for _ in labels],
         "number": [str(drawn.randrange(places)) for _ in labels],
     }
+    values |= {f"{name} again": list(values[name]) for name in ("count", "price", "code", "number")}
+    # Not the same, although Python calls them equal.
+    values["count as float"] = [float(number) for number in values["count"]]
     kept = draw(st.sets(st.sampled_from(sorted(values)), min_size=1))
     ids = [f"{drawn.choice(['', 'x'])}{drawn.randrange(10**6)}" for _ in labels]
+    values |= {"title": [f"Thing {one}!" for one in ids], "nearly": [f"Thing {one}" for one in ids[:-1]] + ["Thing"]}
     used = {name: column for name, column in values.items() if name in kept and column != [None] * count}
     return ids, used or {"verdict": ["passed"] * count}
 
@@ -214,6 +219,24 @@ def test_long_columns_come_back_alone_and_together(given_columns, data):
     assert exact(unpack(packed, ids)) == exact(values)
     only = data.draw(st.sets(st.sampled_from(sorted(values))))
     assert exact(unpack(packed, ids, only)) == exact({name: values[name] for name in values if name in only})
+
+
+def test_what_is_there_twice_is_kept_once():
+    """A column that says the ids, or what another column says, takes next to nothing."""
+    draw = random.Random(4)
+    ids = [f"item-{draw.randrange(10**7):07d}" for _ in range(200)]
+    prices = [draw.randrange(10**6) / 100 for _ in ids]
+    once = {"price": prices, "code": [f"{draw.randrange(10**9):09d}" for _ in ids]}
+    twice = once | {
+        "title": [f"Thing {one}" for one in ids],
+        "sku": ids,
+        "was": list(prices),
+        "ean": list(once["code"]),
+    }
+    assert len(pack(ids, twice)) < len(pack(ids, once)) + 150
+    assert exact(unpack(pack(ids, twice), ids, {"was", "ean", "title"})) == exact(
+        {name: twice[name] for name in ("title", "was", "ean")}
+    )
 
 
 @given(st.integers(1, 10**6), st.data())
