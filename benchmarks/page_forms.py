@@ -18,25 +18,35 @@ from support.catalogue import make_bodies
 
 from xray.stage_types.base import Columns
 from xray_server.candidate_rows import from_columns
-from xray_server.packing import pack, unpack, write_texts
+from xray_server.packing import pack, unpack
+from xray_server.pages import PAGE_SIZE, CandidatePage, paginate
+from xray_server.stores.frames import Opened, page_parts
 from xray_server.tables import plain
 
 STAGES = {20: 3000, 5000: 20}
 TRAINING_BYTES, TRAINING_PAGES = 128 * 1024, 10
 DICTIONARY_BYTES = 32 * 1024
 
-Form = Callable[[Columns], bytes]
+Form = Callable[[Columns], tuple[bytes, bytes]]
+"""What is compressed, and what is kept beside it as it is."""
 
 
-def rows_form(columns: Columns) -> bytes:
+def rows_form(columns: Columns) -> tuple[bytes, bytes]:
     """A list of values for each column, candidates as the dicts that they are, as msgpack."""
-    return msgspec.msgpack.encode([columns.candidate_id, {n: plain(values) for n, values in columns.values.items()}])
+    values = {name: plain(column) for name, column in columns.values.items()}
+    return msgspec.msgpack.encode([columns.candidate_id, values]), b""
 
 
-def packed_form(columns: Columns) -> bytes:
+def packed_form(columns: Columns) -> tuple[bytes, bytes]:
     """What the store keeps."""
+    (page,) = paginate("", "", 0, columns) if len(columns) <= PAGE_SIZE else (longer(columns),)
+    return page_parts(page)
+
+
+def longer(columns: Columns) -> CandidatePage:
+    """A page of more candidates than the stores put into one."""
     ids = columns.candidate_id
-    return msgspec.json.encode(write_texts(ids)) + b"\n" + pack(ids, columns.values)
+    return CandidatePage("", "", 0, 0, range(len(ids)), ids, (), packed=pack(ids, columns.values))
 
 
 def stages(size: int) -> list[Columns]:
@@ -58,7 +68,8 @@ def measure(found: Sequence[Columns], form: Form, page_size: int, level: int, *,
     """Bytes a candidate, and microseconds a candidate to make, to compress and to open (packed form only)."""
     parts = list(pages(found, page_size))
     begin = time.perf_counter()
-    plain_pages = [form(part) for part in parts]
+    made = [form(part) for part in parts]
+    plain_pages, beside = [data for data, _ in made], [digits for _, digits in made]
     made_us = (time.perf_counter() - begin) * 1e6 / sum(map(len, parts))
     skipped, size = 0, 0
     while size < TRAINING_BYTES or skipped < TRAINING_PAGES:
@@ -79,12 +90,13 @@ def measure(found: Sequence[Columns], form: Form, page_size: int, level: int, *,
     if form is packed_form:
         decompressor = zstandard.ZstdDecompressor(dict_data=data) if data else zstandard.ZstdDecompressor()
         times = []
-        for page, part in list(zip(compressed, parts[skipped:], strict=True))[:200]:
+        for page, digits, part in list(zip(compressed, beside[skipped:], parts[skipped:], strict=True))[:200]:
             begin = time.perf_counter()
-            unpack(decompressor.decompress(page).split(b"\n", 1)[1], part.candidate_id)
+            opened = Opened(page + digits, len(part), decompressor.decompress)
+            unpack(opened.packed, opened.ids)
             times.append((time.perf_counter() - begin) * 1e6 / len(part))
         opened_us = median(times)
-    return sum(map(len, compressed)) / count, made_us, compress_us, opened_us
+    return sum(map(len, (*compressed, *beside[skipped:]))) / count, made_us, compress_us, opened_us
 
 
 def main() -> None:

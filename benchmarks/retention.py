@@ -1,10 +1,12 @@
-"""Whether the embedded store holds its limit while it is written to at full speed, and what that costs the writers.
+"""Whether a store holds its limit while it is written to at full speed, and what that costs the writers.
 
-Run: ``python benchmarks/retention.py [--seconds 120] [--max-disk 300MB] [--candidates 20] [--json]``.
+Run: ``python benchmarks/retention.py [--seconds 120] [--max-disk 300MB] [--candidates 20] [--mongodb URI] [--json]``.
 
 Writers that never pause write to two stores in turn, one with retention and one without, slice by slice, so that what
 the machine does otherwise meets both. The store without retention begins anew when it has reached twice the limit.
-What is measured is the wait of one ``write`` of ten stages, and every few milliseconds what the data takes on disk.
+What is measured is the wait of one ``write`` of ten stages, and every few milliseconds what the data takes on disk: the
+embedded store's files as they are; of a MongoDB, asked twice a second, its files less what is free in them, as
+retention sees it, because the server fills that again by itself.
 A goal that is missed is said, and fails nothing: ratios on a busy machine are no verdict.
 """
 
@@ -21,22 +23,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pymongo
 from support.workload import RESULTS
 
 from xray.ids import new_id, now_ms
 from xray.stage_types.base import Columns
 from xray.wording import size
 from xray_server.daemons.daemon import running
+from xray_server.daemons.indexer import Indexer
 from xray_server.daemons.retention import Policy, Retention
 from xray_server.pages import paginate
 from xray_server.quantities import parse_size_bytes
-from xray_server.stores.base import WriteBatch
+from xray_server.stores.base import Store, WriteBatch
+from xray_server.stores.mongo import MongoStore
 from xray_server.stores.sqlite import SqliteStore
 
 WRITERS = 8
 STAGES_PER_WRITE = 10
 SLICE_S = 5.0
-PROJECT = "default"
+PROJECT, DATABASE = "default", "xray_benchmark_retention"
 GOAL_OVER = 0.10
 GOAL_RATIO = 2.0
 
@@ -49,7 +54,7 @@ class Measured:
     stages: int = 0
     seconds: float = 0.0
     highest: int = 0
-    """What the data took at the most, files and logs as they lay on disk."""
+    """What the data took at the most."""
 
     def at(self, share: float) -> float:
         """A quantile of the waits."""
@@ -90,8 +95,72 @@ def batch_of(columns: Columns) -> WriteBatch:
     return batch
 
 
-async def write_for(store: SqliteStore, measured: Measured, columns: Columns, seconds: float) -> None:
-    """Write at full speed for a while."""
+class OnSqlite:
+    """Embedded stores in a folder."""
+
+    name, watch_every_s = "SQLite", 0.01
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.version = sqlite3.sqlite_version
+
+    async def anew(self, name: str) -> Store:
+        """An empty store."""
+        for path in self._folder.glob(f"{name}.*"):
+            path.unlink()
+        store = SqliteStore(self._folder / f"{name}.sqlite3")
+        await store.open()
+        return store
+
+    async def size(self, store: Store) -> int:
+        """The lengths of its files."""
+        assert isinstance(store, SqliteStore)
+        paths = (store.path.with_name(store.path.name + end) for end in ("", "-wal", "-shm"))
+        return sum(path.stat().st_size for path in paths if path.exists())
+
+
+class OnMongodb:
+    """Stores in databases of a server."""
+
+    name, watch_every_s = "MongoDB", 0.5
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri.rstrip("/")
+        with pymongo.MongoClient[dict[str, Any]](uri) as client:
+            self.version = str(client.server_info()["version"])
+
+    async def anew(self, name: str) -> Store:
+        """A store in an empty database."""
+        self._drop(name)
+        store = MongoStore(f"{self._uri}/{DATABASE}_{name}")
+        await store.open()
+        return store
+
+    async def size(self, store: Store) -> int:
+        """Its files, less what is free in them."""
+        return (await store.usage()).size_bytes
+
+    def files(self, name: str) -> int:
+        """What the files take in the end."""
+        with pymongo.MongoClient[dict[str, Any]](self._uri) as client:
+            stats = client[f"{DATABASE}_{name}"].command("dbStats")
+        return int(stats["storageSize"] + stats["indexSize"])
+
+    def close(self) -> None:
+        """Drop the databases."""
+        for name in ("with", "without"):
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        with pymongo.MongoClient[dict[str, Any]](self._uri) as client:
+            client.drop_database(f"{DATABASE}_{name}")
+
+
+Place = OnSqlite | OnMongodb
+
+
+async def write_for(store: Store, place: Place, measured: Measured, columns: Columns, seconds: float) -> None:
+    """Write at full speed for a while, and index what is written as the service does."""
     end = time.perf_counter() + seconds
 
     async def write() -> None:
@@ -104,51 +173,34 @@ async def write_for(store: SqliteStore, measured: Measured, columns: Columns, se
 
     async def watch() -> None:
         while time.perf_counter() < end:
-            measured.highest = max(measured.highest, on_disk(store))
-            await asyncio.sleep(0.01)
+            measured.highest = max(measured.highest, await place.size(store))
+            await asyncio.sleep(place.watch_every_s)
 
     began = time.perf_counter()
-    await asyncio.gather(watch(), *(write() for _ in range(WRITERS)))
+    async with running([Indexer(store)]):
+        await asyncio.gather(watch(), *(write() for _ in range(WRITERS)))
     measured.seconds += time.perf_counter() - began
 
 
-def on_disk(store: SqliteStore) -> int:
-    """The lengths of the store's files."""
-    paths = (store.path.with_name(store.path.name + end) for end in ("", "-wal", "-shm"))
-    return sum(path.stat().st_size for path in paths if path.exists())
-
-
-async def run(seconds: float, limit: int, candidates: int, folder: Path) -> tuple[Measured, Measured, Retention]:
+async def run(seconds: float, limit: int, candidates: int, place: Place) -> tuple[Measured, Measured, Retention]:
     """Fill the store with retention up to its limit, then measure both in turn."""
     columns = columns_of(candidates)
     without, with_ = Measured(), Measured()
-    kept = SqliteStore(folder / "with.sqlite3")
-    await kept.open()
+    kept, free = await place.anew("with"), await place.anew("without")
     retention = Retention(kept, Policy(max_disk_bytes=limit))
-    free, number = await anew(folder, 0), 0
     async with running([retention]):
         while retention.removed.pages == 0:
-            await write_for(kept, Measured(), columns, 1.0)
+            await write_for(kept, place, Measured(), columns, 1.0)
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            await write_for(kept, with_, columns, SLICE_S)
-            if on_disk(free) > 2 * limit:
-                number += 1
+            await write_for(kept, place, with_, columns, SLICE_S)
+            if await place.size(free) > 2 * limit:
                 await free.close()
-                free = await anew(folder, number)
-            await write_for(free, without, columns, SLICE_S)
+                free = await place.anew("without")
+            await write_for(free, place, without, columns, SLICE_S)
     await kept.close()
     await free.close()
     return without, with_, retention
-
-
-async def anew(folder: Path, number: int) -> SqliteStore:
-    """An empty store without retention."""
-    for path in folder.glob("without*"):  # noqa: ASYNC240 - nothing is measured now
-        path.unlink()
-    store = SqliteStore(folder / f"without{number}.sqlite3")
-    await store.open()
-    return store
 
 
 def main() -> int:
@@ -156,16 +208,23 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--max-disk", default="300MB")
     parser.add_argument("--candidates", type=int, default=20, help="Candidates a stage, up to 5,000.")
+    parser.add_argument("--mongodb", metavar="URI", help="measure the MongoDB store on this server instead")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     limit = parse_size_bytes(options.max_disk, "--max-disk")
     assert limit is not None
+    files = None
     with tempfile.TemporaryDirectory() as folder:
-        without, with_, retention = asyncio.run(run(options.seconds, limit, options.candidates, Path(folder)))
+        place = OnSqlite(Path(folder)) if options.mongodb is None else OnMongodb(options.mongodb)
+        without, with_, retention = asyncio.run(run(options.seconds, limit, options.candidates, place))
+        if isinstance(place, OnMongodb):
+            files = place.files("with")
+            place.close()
     over = with_.highest / limit - 1
     ratio = with_.at(0.99) / without.at(0.99)
     figures: dict[str, Any] = {
-        "sqlite": sqlite3.sqlite_version, "seconds": options.seconds, "limit_bytes": limit,
+        "store": place.name, "version": place.version, "files_bytes": files,
+        "seconds": options.seconds, "limit_bytes": limit,
         "highest_bytes": with_.highest, "over": over, "candidates": options.candidates,
         "pages_removed": retention.removed.pages, "runs_removed": retention.removed.runs,
         "p99_ratio": ratio, "p50_ratio": with_.at(0.5) / without.at(0.5),
@@ -180,7 +239,7 @@ def main() -> int:
         print(json.dumps(figures, indent=2))
         return 0
     print(
-        f"SQLite {sqlite3.sqlite_version}; {WRITERS} writers that never pause, {STAGES_PER_WRITE} stages of "
+        f"{place.name} {place.version}; {WRITERS} writers that never pause, {STAGES_PER_WRITE} stages of "
         f"{options.candidates} candidates a write; {options.seconds:.0f} s, half of them with retention.\n"
     )
     print("| | stages a second | write p50 | write p99 |\n| :--- | ---: | ---: | ---: |")
@@ -192,6 +251,8 @@ def main() -> int:
     print(f"| data on disk over the limit of {size(limit)} | {GOAL_OVER:.0%} | {over:+.1%} | {verdict} |")
     print(f"| p99 of a write, with over without | {GOAL_RATIO:g} | {ratio:.2f} | {'ok' if ratio <= 2 else 'over'} |")
     print(f"\n{retention.removed.pages:,} pages and {retention.removed.runs:,} runs were removed meanwhile.")
+    if files is not None:
+        print(f"The server's files, with what is free in them, took {size(files)} in the end.")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 
 import msgspec
 import pytest
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from xray.capture.call import with_output
 from xray.exceptions import StoreError
 from xray.stage_types.base import Columns
+from xray_server import radix
 from xray_server.candidate_rows import from_columns
 from xray_server.json_rules import INT64_MAX, INT64_MIN, clean, is_clean, is_clean_list
-from xray_server.packing import FORM, pack, read_texts, unpack, write_texts
+from xray_server.packing import FORM, pack, read_texts, size_of_texts, split, unpack, write_texts
 from xray_server.pages import PAGE_SIZE, CandidatePage, join_columns, merge_pages, paginate
 from xray_server.tables import Table, as_table
 
@@ -53,6 +55,38 @@ def columns(draw):
     return Columns(ids, values)
 
 
+@st.composite
+def long_columns(draw):
+    """Columns as pipelines have them, up to a page long."""
+    count = draw(st.integers(1, 256))
+    drawn = draw(st.randoms(use_true_random=False))
+    words = draw(st.lists(TEXTS, unique=True, min_size=1, max_size=50))
+    skewed = draw(st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+    labels = [drawn.choice(words) if drawn.random() < skewed else None for _ in range(count)]
+    places, decimals = draw(st.sampled_from([1, 100, 10**9, 10**17])), draw(st.integers(0, 9))
+    flags = {label: drawn.random() < 0.5 for label in dict.fromkeys(labels)}
+    low = draw(st.sampled_from([0, -7, 10**6, INT64_MIN, INT64_MAX - 10**17]))
+    values = {
+        "verdict": [("passed" if flags[label] else "failed") for label in labels],
+        "reason_label": labels,
+        "flag": [flags[label] for label in labels],
+        "count": [low + drawn.randrange(places) for _ in labels],
+        "few": [drawn.choice([0, 3, 10**12]) for _ in labels],
+        "price": [round(drawn.uniform(-places, places), decimals) for _ in labels],
+        "zeros": [drawn.choice([0.0, -0.0, 1.5]) for _ in labels],
+        "code": [f"c{drawn.randrange(places):03d}" for _ in labels],
+        "number": [str(drawn.randrange(places)) for _ in labels],
+    }
+    values |= {f"{name} again": list(values[name]) for name in ("count", "price", "code", "number")}
+    # Not the same, although Python calls them equal.
+    values["count as float"] = [float(number) for number in values["count"]]
+    kept = draw(st.sets(st.sampled_from(sorted(values)), min_size=1))
+    ids = [f"{drawn.choice(['', 'x'])}{drawn.randrange(10**6)}" for _ in labels]
+    values |= {"title": [f"Thing {one}!" for one in ids], "nearly": [f"Thing {one}" for one in ids[:-1]] + ["Thing"]}
+    used = {name: column for name, column in values.items() if name in kept and column != [None] * count}
+    return ids, used or {"verdict": ["passed"] * count}
+
+
 def exact(value):
     """A text that tells 1 from 1.0 and True, 0.0 from -0.0, and the order of keys."""
     return repr(value)
@@ -65,15 +99,18 @@ def test_what_is_packed_is_unpacked(given_columns):
     packed = pack(given_columns.candidate_id, given_columns.values)
     used = {n: values for n, values in given_columns.values.items() if any(value is not None for value in values)}
     assert exact(unpack(packed, given_columns.candidate_id)) == exact(used)
-    json.loads(packed)  # is JSON to others too
+    json.loads(packed.partition(b"\n")[0])  # is JSON to others too
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=10))
 def test_texts_come_back(texts):
     """Whatever texts have in common, they come back; also where they hold the separator."""
-    spec = msgspec.json.decode(msgspec.json.encode(write_texts(texts)))
-    assert read_texts(spec, len(texts)) == texts
+    digits = []
+    spec = msgspec.json.decode(msgspec.json.encode(write_texts(texts, digits)))
+    kept = b"".join(digits)
+    assert read_texts(spec, len(texts), kept + b"what comes next") == texts
+    assert size_of_texts(spec, len(texts)) == len(kept)
 
 
 @settings(max_examples=300, deadline=None)
@@ -132,11 +169,87 @@ def test_a_newer_form_is_refused():
     """A pack of a form that this version does not know, or no pack at all, is said to be one."""
     packed = pack(["a"], {"score": [1.5]})
     with pytest.raises(StoreError) as caught:
-        unpack(packed.replace(b"[1,", b"[%d," % (FORM + 1), 1), ["a"])
+        unpack(packed.replace(b"[%d," % FORM, b"[%d," % (FORM + 1), 1), ["a"])
     assert caught.value.code == "newer_store"
     for broken in (b"", b"\x81\xa1a\x01", b"[]", b"{}", b"[1,2]"):
         with pytest.raises(StoreError):
             unpack(broken, ["a"])
+
+
+def test_a_pack_without_all_of_its_digits_is_refused():
+    """Digits that are cut off, or that nothing asks for, are damage, not other values."""
+    ids = [f"item {number}" for number in range(40)]
+    packed = pack(ids, {"score": [number * 0.25 for number in range(40)], "verdict": ["passed", "failed"] * 20})
+    assert len(split(packed)[1]) > 20
+    for broken in (packed[:-1], packed + b"\0"):
+        with pytest.raises(StoreError, match="cannot be read"):
+            unpack(broken, ids)
+
+
+def test_a_pack_of_the_first_form_is_read():
+    """Packs that earlier versions wrote say what they said."""
+    packed = (
+        b'[1,4,{"verdict":{"of":["passed","failed"],"at":"#$$#"},"reason_label":{"of":[null,"dear","poor"],"at":"#$%#"},'
+        b'"data":{"keys":["sku","price","made"],'
+        b'"by":[{"ids":true},[1.5,2.25,3.0,4],{"pre":"in ","text":"a\x7fbc\x7f\x7fd"}]},'
+        b'"own":{"pre":"n-","width":2,"text":"01020304"},"flag":{"same":true}}]'
+    )
+    assert exact(unpack(packed, ["a", "b", "c", "d"])) == exact(
+        {
+            "verdict": ["passed", "failed", "failed", "passed"],
+            "reason_label": [None, "dear", "poor", None],
+            "data": [
+                {"sku": "a", "price": 1.5, "made": "in a"},
+                {"sku": "b", "price": 2.25, "made": "in bc"},
+                {"sku": "c", "price": 3.0, "made": "in "},
+                {"sku": "d", "price": 4, "made": "in d"},
+            ],
+            "own": ["n-01", "n-02", "n-03", "n-04"],
+            "flag": [True] * 4,
+        }
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(long_columns(), st.data())
+def test_long_columns_come_back_alone_and_together(given_columns, data):
+    """Labels, ids, prices and counts as pipelines have them come back, also where only some columns are asked for."""
+    ids, values = given_columns
+    packed = pack(ids, values)
+    assert exact(unpack(packed, ids)) == exact(values)
+    only = data.draw(st.sets(st.sampled_from(sorted(values))))
+    assert exact(unpack(packed, ids, only)) == exact({name: values[name] for name in values if name in only})
+
+
+def test_what_is_there_twice_is_kept_once():
+    """A column that says the ids, or what another column says, takes next to nothing."""
+    draw = random.Random(4)
+    ids = [f"item-{draw.randrange(10**7):07d}" for _ in range(200)]
+    prices = [draw.randrange(10**6) / 100 for _ in ids]
+    once = {"price": prices, "code": [f"{draw.randrange(10**9):09d}" for _ in ids]}
+    twice = once | {
+        "title": [f"Thing {one}" for one in ids],
+        "sku": ids,
+        "was": list(prices),
+        "ean": list(once["code"]),
+    }
+    assert len(pack(ids, twice)) < len(pack(ids, once)) + 150
+    assert exact(unpack(pack(ids, twice), ids, {"was", "ean", "title"})) == exact(
+        {name: twice[name] for name in ("title", "was", "ean")}
+    )
+
+
+@given(st.integers(1, 10**6), st.data())
+def test_digits_come_back(radix_of, data):
+    """Numbers below a radix come back from as many bytes as were announced; the shorter way gives the same bytes."""
+    numbers = data.draw(st.lists(st.integers(0, radix_of - 1), max_size=100))
+    written = radix.write(numbers, radix_of)
+    assert len(written) == radix.size_of(len(numbers), radix_of)
+    assert radix.read(b"ab" + written + b"cd", 2, len(numbers), radix_of) == numbers
+    width = len(str(radix_of - 1))
+    text = "".join(f"{number:0{width}d}" for number in numbers)
+    assert radix.write_text(text, 10, width) == (of_text := radix.write(numbers, 10**width))
+    assert radix.read_text(b"ab" + of_text, 2, len(numbers), width) == text
 
 
 def test_a_table_is_a_list_of_dicts():

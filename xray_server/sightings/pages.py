@@ -54,12 +54,12 @@ class _Block(msgspec.Struct, array_like=True):
 _decode = msgspec.msgpack.Decoder(_Block).decode
 
 
-def pack_places(places: Sequence[Place], *, compressed: bool = True) -> bytes:
+def pack_places(places: Sequence[Place], level: int = _LEVEL) -> bytes:
     """A block of pages as bytes.
 
     Args:
         places: The pages.
-        compressed: Whether to compress them: not where they are read again soon.
+        level: How hard to compress them.
     """
     numbers = [place.page for place in places]
     starts = [place.start for place in places]
@@ -72,22 +72,22 @@ def pack_places(places: Sequence[Place], *, compressed: bool = True) -> bytes:
         without,
     )
     data: bytes = _encode(block)
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(data) if compressed else data
+    compressed = zstandard.ZstdCompressor(level=level).compress(data)
+    return compressed if len(compressed) < len(data) else data
 
 
-def unpack_places(data: bytes, wanted: Sequence[int] | None = None, *, compressed: bool = True) -> list[Place]:
+def unpack_places(data: bytes, wanted: Sequence[int] | None = None) -> list[Place]:
     """The pages of :func:`pack_places`.
 
     Args:
         data: The block.
         wanted: Which of its pages, by their place in the block; all by default.
-        compressed: As it was packed.
 
     Raises:
         StoreError: The bytes are damaged.
     """
     try:
-        block = _decode(zstandard.ZstdDecompressor().decompress(data) if compressed else data)
+        block = _decode(zstandard.ZstdDecompressor().decompress(data) if data[:4] == zstandard.FRAME_HEADER else data)
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise StoreError(f"A block of the index over candidate ids cannot be read: {error}.") from error
     stage_of, count = _stages(block.stages)

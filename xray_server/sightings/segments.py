@@ -1,8 +1,8 @@
 """Segments of the index over candidate ids: made once, never changed, merged into larger ones.
 
-What was written lately lies in records (``tail.py``) that every look-up goes through. A thousand pages of them become a
-segment; eight segments of about one size become one of eight times the size. So a look-up reads one part of some
-segments of each size, and each entry is written a few times only. Segments end growing at ``MAX_PAGES`` or
+What was written lately lies in records (``tail.py``) that every look-up goes through. Four thousand pages of them
+become a segment; twelve segments of about one size become one. So a look-up reads one part of some segments of each
+size, and each entry is written three times. Segments end growing at ``MAX_PAGES`` or
 ``MAX_ENTRIES``: then a merge takes bounded memory and time, and retention, which removes what is old, finds segments
 of which nothing is left.
 """
@@ -30,15 +30,15 @@ from xray_server.sightings.entries import (
 from xray_server.sightings.pages import PAGES_PER_BLOCK, Place, pack_places, unpack_places
 from xray_server.sightings.tail import Listed
 
-FAN_OUT = 8
+FAN_OUT = 12
 """Segments of one size that are merged into one."""
 
-PAGES_PER_SEGMENT = 1024
+PAGES_PER_SEGMENT = 4096
 ENTRIES_PER_SEGMENT = 20 * PAGES_PER_SEGMENT
 """So many pages or entries in records are worth a segment."""
 
-PAGES_AT_ONCE = 8 * PAGES_PER_SEGMENT
-ENTRIES_AT_ONCE = 8 * ENTRIES_PER_SEGMENT
+PAGES_AT_ONCE = 4 * PAGES_PER_SEGMENT
+ENTRIES_AT_ONCE = 4 * ENTRIES_PER_SEGMENT
 """What becomes one segment at the most, so that catching up takes bounded steps too."""
 
 

@@ -22,6 +22,9 @@ from xray_server.sightings.pages import Place, pack_places, unpack_places
 PAGES_PER_RECORD = 4096
 """A larger batch has several records, so that any of them fits into a segment."""
 
+_LEVEL = 1
+"""Records are gone soon; what compresses well is the beginning of ids that begin with the time."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[bytes, list[int], bytes]).decode
 
@@ -59,7 +62,7 @@ def pack_tail(pages: Sequence[Listed]) -> bytes:
     for byte in range(HASH_BYTES):
         buffer[byte::HASH_BYTES] = raw[byte::4]
     counts = [len(page.hashes) for page in pages]
-    data: bytes = _encode((pack_places([page.place for page in pages], compressed=False), counts, bytes(buffer)))
+    data: bytes = _encode((pack_places([page.place for page in pages], _LEVEL), counts, bytes(buffer)))
     return data
 
 
@@ -77,7 +80,7 @@ def unpack_tail(data: bytes) -> Iterator[Listed]:
     if sys.byteorder == "big":
         numbers.byteswap()
     start = 0
-    for place, count in zip(unpack_places(places, compressed=False), counts, strict=True):
+    for place, count in zip(unpack_places(places), counts, strict=True):
         yield Listed(place, numbers[start : start + count])
         start += count
 
@@ -99,7 +102,7 @@ def search_tail(data: bytes, known: int) -> list[Place]:
         if at % HASH_BYTES == 0:
             found.append(bisect_right(ends, at // HASH_BYTES))
         at = raw.find(wanted, at + 1)
-    return unpack_places(packed, found, compressed=False) if found else []
+    return unpack_places(packed, found) if found else []
 
 
 def _opened(data: bytes) -> tuple[bytes, list[int], bytes]:

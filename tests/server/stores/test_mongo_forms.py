@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pymongo import MongoClient
@@ -270,6 +271,48 @@ def test_pages_in_stages_are_removed_by_age_like_others(url: str) -> None:
     with_stores(url, use)
 
 
+def test_a_database_of_the_form_before_has_everything(url: str) -> None:
+    """Pages and documents are read as earlier versions wrote them; earlier versions then refuse the database."""
+    batch = a_stage(1, columns=2)
+    (stage_id,) = batch.stages
+    content = (
+        b'[[0],{"pre":"x","width":1,"text":"12"},["dear"]]\n'
+        b'[1,2,{"verdict":{"of":["failed","passed"],"at":"#$"},"reason_label":["dear",null],"score":[0.5,2.0],'
+        b'"data":{"keys":["n"],"by":[[1,2]]}}]'
+    )
+    earlier = {"b": zstandard.compress(content), "z": zstandard.compress(b'{"facts":{"shape":"flags","number":7}}')}
+
+    async def use(store: Store) -> None:
+        await store.write(PROJECT, batch)
+        with MongoClient[dict[str, Any]](url) as client:
+            database = client.get_default_database()
+            assert database["stages"].update_one({}, {"$set": earlier}).modified_count == 1
+            database["form"].update_one({"_id": "form"}, {"$set": {"version": 2}})
+        await store.close()
+        await store.open()
+        with MongoClient[dict[str, Any]](url) as client:
+            assert (client.get_default_database()["form"].find_one({"_id": "form"}) or {})["version"] == 3
+        (page,) = await all_pages(store, stage_id)
+        assert list(page.columns().rows()) == [
+            {"candidate_id": "x1", "verdict": "failed", "reason_label": "dear", "score": 0.5, "data": {"n": 1}},
+            {"candidate_id": "x2", "verdict": "passed", "score": 2.0, "data": {"n": 2}},
+        ]
+        assert page.reason_labels == ("dear",)
+        stage = (await documents(store, "stages"))[stage_id]
+        assert stage["facts"] == {"shape": "flags", "number": 7}
+        # More of it comes, and lies in the newer form.
+        await store.write(PROJECT, a_stage(1, columns=4))
+        (page,) = await all_pages(store, stage_id)
+        assert page.ids[:2] == ("x1", "x2")
+        assert len(page.ids) == 4
+
+    with_stores(url, use)
+
+
+PARTS = (b"x", b"yz")
+"""What is to be compressed of a page, and what is not; what it says is not asked for."""
+
+
 @given(
     found=st.lists(st.text(max_size=8), min_size=1, max_size=30, unique=True),
     labels=st.lists(st.sampled_from(["a", "b", "c"]), unique=True),
@@ -279,7 +322,7 @@ def test_pages_in_stages_are_removed_by_age_like_others(url: str) -> None:
 def test_marks_never_miss_a_candidate(found: list[str], labels: list[str], asked: list[str], which: int) -> None:
     """Whatever ids and labels a page has, it may hold each of them, wherever it lies."""
     page = CandidatePage("r", "s", 0, 1, range(len(found)), found, labels, packed=b"[]")
-    inside, outside = pages.encode_inline(page, None, b"x", bytes), pages.encode(1, page, b"x", bytes)
+    inside, outside = pages.encode_inline(page, None, PARTS, bytes), pages.encode(1, page, PARTS, bytes)
     here = found[which % len(found)]
     of_id = Condition_(Field(("candidate_id",)), Compare("eq", here))
     conditions: list[Condition] = [of_id, Condition_(Field(("candidate_id",)), In((*asked, here))), Or((of_id, of_id))]
@@ -294,7 +337,10 @@ def test_marks_pass_over_most_pages() -> None:
     """Of pages without a candidate, few seem to have it; without that narrowing would be in vain."""
     page = CandidatePage("r", "s", 0, 1, range(20), [f"sku-{n}" for n in range(20)], ["a"], packed=b"[]")
     asked = [Condition_(Field(("candidate_id",)), Compare("eq", f"other {n}")) for n in range(2000)]
-    for raw, share in ((pages.encode_inline(page, None, b"", bytes), 0.05), (pages.encode(1, page, b"", bytes), 0.005)):
+    for raw, share in (
+        (pages.encode_inline(page, None, PARTS, bytes), 0.05),
+        (pages.encode(1, page, PARTS, bytes), 0.005),
+    ):
         assert sum(pages.may_hold(condition, raw) for condition in asked) <= share * len(asked)
 
 

@@ -14,6 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from xray_server.documents import Document
 from xray_server.pages import CandidatePage
+from xray_server.stores.frames import page_parts
 from xray_server.stores.mongo import pages
 from xray_server.stores.mongo.dictionaries import Compressors, Decompressors, Dictionaries, Kind
 from xray_server.stores.mongo.forms import RUNS, Form, Raw, metric_numbers
@@ -57,13 +58,13 @@ class Codec:
         wanted = {word for document in flat for word in form.words(number, document)}
         numbers = await self.words.numbers(database, wanted | {itself}, make=True)
         rests = [form.rest(document) for document in flat]
-        contents = [None if stored.page is None else pages.content(stored.page) for stored in given]
+        contents = [None if stored.page is None else page_parts(stored.page) for stored in given]
         kinds = [_kind(form, project, document) for document in flat]
         compressors = await self._compressors(
             database,
             [
                 *zip(kinds, rests, strict=True),
-                *zip((_page_kind(kind, "small") for kind in kinds), contents, strict=True),
+                *((_page_kind(kind, "small"), parts and parts[0]) for kind, parts in zip(kinds, contents, strict=True)),
             ],
         )
         raws = []
@@ -112,9 +113,10 @@ class Codec:
             names: What is known of their stages, by id.
         """
         number = await self.words.project(database, project, make=True)
-        contents = [pages.content(page) for page in given]
+        contents = [page_parts(page) for page in given]
         kinds = [_page_kind(_kind_of_stage(project, names.get(page.stage_id) or {})) for page in given]
-        compressors = await self._compressors(database, list(zip(kinds, contents, strict=True)))
+        texts = [text for text, _ in contents]
+        compressors = await self._compressors(database, list(zip(kinds, texts, strict=True)))
         return [
             pages.encode(number, page, content, compressors[kind].compress)
             for page, content, kind in zip(given, contents, kinds, strict=True)

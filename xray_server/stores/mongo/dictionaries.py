@@ -20,6 +20,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from xray.exceptions import StoreError
+from xray_server.stores.frames import frame_of
 from xray_server.stores.mongo.words import next_number
 
 log = logging.getLogger("xray.server")
@@ -184,7 +185,7 @@ def number_of(frame: bytes) -> int:
         StoreError: It is no compressed value.
     """
     try:
-        return int(zstandard.get_frame_parameters(frame).dict_id)
+        return int(zstandard.get_frame_parameters(frame_of(frame)).dict_id)
     except zstandard.ZstdError as error:
         raise StoreError(f"A compressed value cannot be read: {error}.") from error
 
@@ -196,6 +197,6 @@ def decompress(frame: bytes, decompressors: Decompressors) -> bytes:
         StoreError: It is damaged.
     """
     try:
-        return decompressors[number_of(frame)].decompress(frame)
+        return decompressors[number_of(frame)].decompress(frame_of(frame))
     except zstandard.ZstdError as error:
         raise StoreError(f"A compressed value cannot be read: {error}.") from error

@@ -12,6 +12,7 @@ from bson.datetime_ms import DatetimeMS
 from xray.exceptions import StoreError
 from xray_server.documents import RUN_FIELDS, Document, Kind
 from xray_server.stores.encoding import is_number
+from xray_server.stores.frames import shortened
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.dictionaries import Decompressors, decompress
 from xray_server.stores.mongo.layout import (
@@ -269,7 +270,7 @@ STAGES: Final = Form("stages", STAGE_KINDS, STAGE_PLACES, has_list=True)
 def compressed(data: bytes, compress: Callable[[bytes], bytes]) -> str | bytes:
     """JSON as it is kept: compressed where that is shorter."""
     if len(data) >= COMPRESS_FROM_BYTES:
-        short = compress(data)
+        short = shortened(compress(data))
         if len(short) < len(data):
             return short
     return data.decode()

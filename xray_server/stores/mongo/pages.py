@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, AnyStr, Final
 
-import msgspec
 from bson.datetime_ms import DatetimeMS
 
 from xray_server.documents import CANDIDATE_FIELDS
-from xray_server.packing import read_texts, write_texts
+from xray_server.packing import split
 from xray_server.pages import CandidatePage
 from xray_server.query.ast import And, Compare, Condition, Field, In, Or, Test
+from xray_server.stores.frames import Opened, shortened
 from xray_server.stores.mongo import ids, zones
 from xray_server.stores.mongo.dictionaries import Decompressors, decompress
 from xray_server.stores.mongo.forms import Raw
@@ -25,8 +25,11 @@ from xray_server.zones import Zones, may_match
 
 COLLECTION: Final = "pages"
 
-INLINE_BYTES = 4096
-"""How long a pack may be that lies in the stage's document; compressed it is about a quarter of that."""
+INLINE_BYTES = 1024
+"""About how long the value of a page may be that lies in the stage's document."""
+
+COMPRESSED_TO = 4
+"""Compressed, what can be compressed of a pack is about the fourth part of it."""
 
 BLOCK, MARKS, ZONES, COUNT, PROJECT, START, OVER = "b", "k", "f", "n", "p", "a", "c"
 INLINE: Final = (BLOCK, MARKS, ZONES, COUNT)
@@ -37,8 +40,6 @@ HAS_PAGE: Final[Mapping[str, Any]] = {MARKS: {"$exists": True}}
 
 _BITS = 10
 
-_encode_json = msgspec.json.Encoder().encode
-_decode_json = msgspec.json.Decoder().decode
 _SEEDS = {name: zlib.crc32(f"{name}\0".encode()) for name in ("candidate_id", "reason_label")}
 
 
@@ -46,50 +47,52 @@ def may_be_inline(page: CandidatePage, stage: Mapping[str, Any]) -> bool:
     """Whether a page is to lie in its stage's document: it is short, and the stage says the rest."""
     return (
         page.page == 0
-        and len(page.packed) <= INLINE_BYTES
+        and _about_bytes(page.packed) <= INLINE_BYTES
         and page.run_id == stage.get("run_id")
         and page.started_at is not None
         and page.started_at == (stage.get("pipeline") or {}).get("started_at")
     )
 
 
-def content(page: CandidatePage) -> bytes:
-    """Everything that a page holds, to be compressed."""
-    seqs: Sequence[int] = page.seqs
-    if seqs[-1] - seqs[0] == len(seqs) - 1:
-        seqs = seqs[:1]
-    return _encode_json([seqs, write_texts(page.ids), page.reason_labels]) + b"\n" + page.packed
+def _about_bytes(packed: bytes) -> int:
+    text, digits = split(packed)
+    return len(text) // COMPRESSED_TO + len(digits)
 
 
-def encode(project: int, page: CandidatePage, data: bytes, compress: Callable[[bytes], bytes]) -> Raw:
-    """A page as it lies in its collection, but for its revision; ``data`` is what :func:`content` gave."""
+def encode(project: int, page: CandidatePage, parts: tuple[bytes, bytes], compress: Callable[[bytes], bytes]) -> Raw:
+    """A page as it lies in its collection, but for its revision; ``parts`` are those of ``frames.page_parts``."""
     stage = ids.key(project, page.stage_id)
     raw: Raw = {"_id": ids.page_key(stage, page.page), "st": stage, "r": ids.key(project, page.run_id)}
     if page.started_at is not None:
         raw[START] = DatetimeMS(page.started_at)
     marks = _marks(page)
     packed_marks = struct.pack(f">{len(marks)}H", *marks)
-    raw |= {PROJECT: project, COUNT: len(page.seqs), MARKS: packed_marks, BLOCK: compress(data)}
+    raw |= {PROJECT: project, COUNT: len(page.seqs), MARKS: packed_marks, BLOCK: _block(parts, compress)}
     return raw | _zones(page)
 
 
 def encode_inline(
-    page: CandidatePage, metrics_over: int | None, data: bytes, compress: Callable[[bytes], bytes]
+    page: CandidatePage, metrics_over: int | None, parts: tuple[bytes, bytes], compress: Callable[[bytes], bytes]
 ) -> Raw:
     """What a stage's document has of its page.
 
     Args:
         page: The page.
         metrics_over: Over how many candidates the stage's metrics are: nearly always as many as the page has.
-        data: What :func:`content` gave.
-        compress: Compresses it.
+        parts: What ``frames.page_parts`` gave.
+        compress: Compresses the first of them.
     """
     digits = "".join(f"{mark & (1 << _BITS) - 1:0{_BITS}b}" for mark in _marks(page))
     marks = int("1" + digits, 2)  # the first bit says where the marks begin
-    raw: Raw = {MARKS: marks.to_bytes(len(digits) // 8 + 1, "big"), BLOCK: compress(data)}
+    raw: Raw = {MARKS: marks.to_bytes(len(digits) // 8 + 1, "big"), BLOCK: _block(parts, compress)}
     if metrics_over != len(page.seqs):
         raw[COUNT] = len(page.seqs)
     return raw | _zones(page)
+
+
+def _block(parts: tuple[bytes, bytes], compress: Callable[[bytes], bytes]) -> bytes:
+    text, digits = parts
+    return shortened(compress(text)) + digits
 
 
 def _zones(page: CandidatePage) -> Raw:
@@ -103,18 +106,17 @@ def decode(raw: Mapping[str, Any], decompressors: Decompressors) -> CandidatePag
         StoreError: It is damaged.
     """
     stage, number = (raw["_id"], 0) if "st" not in raw else ids.page_of(raw["_id"])
-    head, packed = decompress(raw[BLOCK], decompressors).split(b"\n", 1)
-    seqs, texts, labels = _decode_json(head)
     count, started_at = count_of(raw), raw.get(START)
+    opened = Opened(raw[BLOCK], count, lambda value: decompress(value, decompressors))
     return CandidatePage(
         run_id=ids.id_of(raw["r"]),
         stage_id=ids.id_of(stage),
         page=number,
         started_at=None if started_at is None else int(started_at),
-        seqs=range(seqs[0], seqs[0] + count) if len(seqs) == 1 else seqs,
-        ids=read_texts(texts, count),
-        reason_labels=labels,
-        packed=packed,
+        seqs=opened.seqs,
+        ids=opened.ids,
+        reason_labels=opened.reason_labels,
+        packed=opened.packed,
         zones=zones.decode(raw.get(ZONES)),
     )
 

@@ -47,8 +47,8 @@ from xray_server.stores.mongo.forms import CODEC, Raw
 from xray_server.stores.mongo.scans import scan_rows
 from xray_server.stores.mongo.writes import write_batch
 
-FORM_VERSION = 2
-"""The form of the documents; any other is refused."""
+FORM_VERSION, READ_FROM = 3, 2
+"""The form of the documents that are written, and the earliest that is read; any other is refused."""
 
 
 class MongoStore(Store):
@@ -102,6 +102,10 @@ class MongoStore(Store):
         await form.update_one({"_id": "form"}, {"$setOnInsert": {"version": FORM_VERSION}}, upsert=True)
         found = await form.find_one({"_id": "form"})
         version = FORM_VERSION if found is None else found["version"]
+        if READ_FROM <= version < FORM_VERSION:
+            # What is there is read as it is; that there is more from now on, earlier versions have to know.
+            await form.update_one({"_id": "form", "version": version}, {"$set": {"version": FORM_VERSION}})
+            return
         if version > FORM_VERSION:
             raise StoreError(
                 f"The database has form {version}; this version of X-Ray knows form {FORM_VERSION}.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -137,8 +137,6 @@ async def write_batch(codec: Codec, database: AsyncDatabase[Raw], project: str, 
         StoreError: A document has a field that there is no place for, or other writers were faster again and again.
         PyMongoError: The server could not be reached, or refused.
     """
-    # Before the pages: what can be found by its stage is to be found by its candidates too.
-    await sightings.note(database, project, batch.pages)
     number = await codec.words.project(database, project, make=True)
     by_place: dict[tuple[str, int], CandidatePage] = {}
     for page in batch.pages:
@@ -160,19 +158,25 @@ async def write_batch(codec: Codec, database: AsyncDatabase[Raw], project: str, 
         keys = [ids.page_key(ids.key(number, page.stage_id), page.page) for page in some]
         await _Pages(codec, database, project, batch.stages).write(list(zip(keys, some, strict=True)))
 
-    # All parts come to their end before an error is raised: nothing goes on behind the caller's back.
-    done = await asyncio.gather(
+    async def write_candidates() -> None:
+        # Before the pages: what can be found by its stage is to be found by its candidates too.
+        await sightings.note(database, project, batch.pages)
+        await _all(write_stages(), write_pages(others))
+
+    await _all(
         _Runs(codec, database, project).write(
             [(ids.key(number, i), (_with_id(i, partial), None)) for i, partial in batch.runs.items()]
         ),
-        write_stages(),
-        write_pages(others),
+        write_candidates(),
         _Declarations(codec, database, project).write(
             [({"p": project, "t": stage_type}, (stage_type, given)) for stage_type, given in batch.declarations.items()]
         ),
-        return_exceptions=True,
     )
-    for result in done:
+
+
+async def _all(*parts: Coroutine[Any, Any, None]) -> None:
+    """Await all parts to their end before an error is raised: nothing goes on behind the caller's back."""
+    for result in await asyncio.gather(*parts, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import zstandard
 
 from xray.exceptions import StoreError
+from xray_server.stores.frames import frame_of, shortened
 
 log = logging.getLogger("xray.server")
 
@@ -57,11 +58,12 @@ class Decompressor:
             StoreError: It is damaged, or its dictionary is missing.
         """
         try:
-            number = zstandard.get_frame_parameters(data).dict_id
+            frame = frame_of(data)
+            number = zstandard.get_frame_parameters(frame).dict_id
             found = self._of.get(number) if number else self._plain
             if found is None:
                 found = self._made(number)
-            return found.decompress(data)
+            return found.decompress(frame)
         except zstandard.ZstdError as error:
             raise StoreError(f"A compressed value cannot be read: {error}.") from error
 
@@ -116,15 +118,15 @@ class Compressor:
             self._numbers[tuple(kind.split("\0"))] = number
 
     def compress(self, kind: Kind, data: bytes) -> bytes:
-        """Compress a value."""
+        """A value compressed."""
         found = self._of.get(kind)
         if found is not None:
-            return found.compress(data)
+            return shortened(found.compress(data))
         if kind in self._numbers:
-            return self._made(kind).compress(data)
+            return shortened(self._made(kind).compress(data))
         if kind not in self._training and len(self._numbers) + len(self._training) < MAX_DICTIONARIES:
             self._collect(kind, data)
-        return self._plain.compress(data)
+        return shortened(self._plain.compress(data))
 
     def _made(self, kind: Kind) -> zstandard.ZstdCompressor:
         data = read_dictionary(self._connection, self._numbers[kind])

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from xray.exceptions import StoreError
 from xray_server.documents import PIPELINE_FIELDS, RUN_FIELDS, STAGE_FIELDS, Document, Kind
-from xray_server.packing import read_texts, write_texts
 from xray_server.pages import CandidatePage
 from xray_server.stores.encoding import is_number, to_json
+from xray_server.stores.frames import Opened, page_parts
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor
 from xray_server.stores.sqlite.dictionaries import Kind as CompressedKind
 from xray_server.stores.sqlite.values import Storage, Words, id_text, id_value, word_expression
@@ -176,23 +176,19 @@ METRIC_OTHER: Final = "o"  # may hold anything, so that only the evaluator knows
 """What stands for a metric's value in ``stage_metrics`` where it is no number; every number is less than a text."""
 
 
-def metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, int | float | str]]:
+def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str | None, int | float | str]]:
     """The rows of a stage's metrics: name, key (``price_too_high`` of ``label_share``), number or what else it is."""
+    found: list[tuple[str, str | None, int | float | str]] = []
     for name, value in metrics.items():
         if is_number(value):
-            yield name, None, value
-        elif value is None:
-            yield name, None, METRIC_NULL
+            found.append((name, None, value))
         elif isinstance(value, dict):
-            are_numbers = True
-            for key, number in value.items():
-                if is_number(number):
-                    yield name, key, number
-                else:
-                    are_numbers = False
-            yield name, None, METRIC_TABLE if are_numbers else METRIC_OTHER
+            entries = [(name, key, number) for key, number in value.items() if is_number(number)]
+            found += entries
+            found.append((name, None, METRIC_TABLE if len(entries) == len(value) else METRIC_OTHER))
         else:
-            yield name, None, METRIC_OTHER
+            found.append((name, None, METRIC_NULL if value is None else METRIC_OTHER))
+    return found
 
 
 # --- pages ------------------------------------------------------------------------------------------------------
@@ -220,18 +216,14 @@ def encode_page(
     page: CandidatePage, row: int, project: int, run_id: str | None, compress: Callable[[bytes], bytes]
 ) -> tuple[Any, ...]:
     """The values of ``PAGE_COLUMNS``; ``run_id`` is what the stage's own row has."""
-    seqs: Sequence[int] = page.seqs
-    count = len(seqs)
-    if seqs[-1] - seqs[0] == count - 1:
-        seqs = (seqs[0],)
     crc32 = zlib.crc32
     marks = [crc32(text.encode(), _ID_SEED) & 0xFFFF for text in page.ids]
     marks += [crc32(text.encode(), _LABEL_SEED) & 0xFFFF for text in page.reason_labels]
     marked = struct.pack(f">{len(marks)}H", *marks)
     named = None if page.run_id == run_id else page.run_id
-    head = _encode_json([named, seqs, write_texts(page.ids), page.reason_labels])
+    text, digits = page_parts(page, named)
     low, high = page.ranges.get("score", (None, None))
-    return row, project, page.started_at, count, low, high, marked, compress(head + b"\n" + page.packed)
+    return row, project, page.started_at, len(page.seqs), low, high, marked, compress(text) + digits
 
 
 _ID_SEED = zlib.crc32(b"candidate_id\0")
@@ -241,11 +233,15 @@ _LABEL_SEED = zlib.crc32(b"reason_label\0")
 def decode_page(stage_id: str, run_id: str | None, row: Sequence[Any], decompressor: Decompressor) -> CandidatePage:
     """The page of a row that was selected with ``PAGE_READ``; ``run_id`` is what the stage's own row has."""
     number, started_at, count, block = row
-    head, packed = decompressor.decompress(block).split(b"\n", 1)
-    named: str | None
-    named, seqs, texts, labels = _decode_json(head)
-    ids = read_texts(texts, count)
-    if len(seqs) == 1:
-        seqs = range(seqs[0], seqs[0] + count)
-    page = number & (1 << PAGE_BITS) - 1
-    return CandidatePage(named or run_id or "", stage_id, page, started_at, seqs, ids, labels, packed=packed)
+    opened = Opened(block, count, decompressor.decompress, before=1)
+    (named,) = opened.before
+    return CandidatePage(
+        run_id=named or run_id or "",
+        stage_id=stage_id,
+        page=number & (1 << PAGE_BITS) - 1,
+        started_at=started_at,
+        seqs=opened.seqs,
+        ids=opened.ids,
+        reason_labels=opened.reason_labels,
+        packed=opened.packed,
+    )

@@ -220,6 +220,8 @@ CREATE TABLE sighting_backlogs (
 
 INSERT INTO sighting_backlogs (project, next, "end") SELECT project, 0, max(row) + 1 FROM pages GROUP BY project;
 """
+# Numbers of records and segments are never given twice: what was read under one is not removed as another's. Pages that
+# are there already are the backlog of the index.
 
 _VERSION_6 = """
 CREATE TABLE dirty_half_days (
@@ -255,10 +257,12 @@ CREATE INDEX half_days_by_label ON half_days (project, label, hour);
 INSERT INTO dirty_half_days (project, hour, label, name, type, version)
 SELECT DISTINCT project, hour - (hour % 43200000 + 43200000) % 43200000, label, name, type, version FROM rollups;
 """
-# Numbers of records and segments are never given twice: what was read under one is not removed as another's. Pages that
-# are there already are the backlog of the index.
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE, _VERSION_5, _VERSION_6)
+_VERSION_7 = ""
+# The tables stay as they are. What is compressed in them, and pages, lie from here on in a form that earlier versions
+# cannot read, so that these have to refuse the file; what they wrote is read as it is.
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, zones.TABLE, _VERSION_5, _VERSION_6, _VERSION_7)
 """Version *n* of the form is reached from the one before by the statements at *n* - 1; a released one never changes."""
 
 
