@@ -94,8 +94,13 @@ class Guard:
         self._slowest_s = 0.0
         self._message: str | None = None
 
-    def call(self, function: Callable[..., T], *args: Any) -> T:
+    def call(self, function: Callable[..., T], *args: Any, expected: tuple[type[Exception], ...] = ()) -> T:
         """Call it here and now, and measure it.
+
+        Args:
+            function: What is called.
+            args: What it is called with.
+            expected: What it may raise as its answer, which is no failure of its.
 
         Raises:
             SwitchedOffError: It is called no more.
@@ -106,7 +111,8 @@ class Guard:
         try:
             return function(*args)
         except Exception as error:
-            self.failed(error)
+            if not isinstance(error, expected):
+                self.failed(error)
             raise
         finally:
             self._took(time.perf_counter() - started)

@@ -298,6 +298,8 @@ def test_a_url_of_no_store_is_refused_with_what_would_be_right(url, said):
         open_store(url, plugins)
     assert said in str(error.value)
     assert "secret" not in str(error.value)
+    # A URL that is not right is no failure of the plugin's, which would be logged and counted in xray.stats().
+    assert sum(report.failures for report in plugins.reports()) == ("broken" in url)
 
 
 def test_the_services_own_names_cannot_be_taken():

@@ -35,7 +35,7 @@ def open_store(url: str, plugins: Plugins | None = None) -> Store:
         )
     factory, guard = found
     try:
-        store = guard.call(factory, url)
+        store = guard.call(factory, url, expected=(XRayError,))
     except XRayError:
         raise
     except Exception as error:
