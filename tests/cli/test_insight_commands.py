@@ -47,7 +47,7 @@ def test_each_command_answers_for_people_and_as_json(service: Service):
         (("compare", "--by", "version", "-p", "shop"), "metrics and labels moved, over 4 and 4 runs", "metrics"),
         (("whatif", "score", "--threshold", "0.95", "--run", "v2-0"), "1 would pass at 0.95", "threshold"),
         (("whatif", "judge", "--run", "v2-0"), "without too_big, 4 more survive", "labels"),
-        (("analyze", "v2-0"), "Only 7 other runs to compare with, of 8.", "suspects"),
+        (("analyze", "v2-0"), "Only 7 other runs to compare with; it takes 8.", "suspects"),
         (("analyze", "v2-0", "--store"), "Stored. The model: not set up.", "stored"),
     ):
         done = xray_cli(*arguments, service=service)

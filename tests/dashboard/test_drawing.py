@@ -124,9 +124,10 @@ def test_every_bar_lies_within_the_run(given_stages, duration):
 # --- the funnel -------------------------------------------------------------------------------------------------
 
 
-def funnel_row(name, came, went, dropped=None, kind="filtering"):
+def funnel_row(name, came, went, dropped=None, kind="filtering", labels=None):
     return {
         "stage_id": name, "parent_id": None, "path": name, "type": kind, "in": came, "out": went, "dropped": dropped,
+        "labels": labels or {},
     }  # fmt: skip
 
 
@@ -142,10 +143,10 @@ def test_what_goes_on_what_is_dropped_and_what_is_lost_between():
     """Labels by count, those without one, and what the next stage never saw."""
     rows = [
         funnel_row("search", None, 100, kind="retrieval"),
-        funnel_row("filter", 100, 40, 60),
+        funnel_row("filter", 100, 40, 60, labels={"dear": 50, "old": 7}),
         funnel_row("rank", 30, 30, 0),
     ]
-    figure = sankey({"stages": rows}, {"filter": {"dear": 50, "old": 7}})
+    figure = sankey({"stages": rows})
     assert links_of(figure) == {
         ("search", "filter"): 100, ("filter", "dear"): 50, ("filter", "old"): 7, ("filter", "no label"): 3,
         ("filter", "rank"): 30, ("filter", "not seen by rank"): 10, ("rank", "came out"): 30,
@@ -159,7 +160,7 @@ def test_what_goes_on_what_is_dropped_and_what_is_lost_between():
 def test_a_funnel_has_room_for_the_name_of_each_stage():
     """However narrow the page is; what does not fit scrolls."""
     rows = [funnel_row(f"stage_{n}", 9, 9, 0) for n in range(6)]
-    few, many = sankey({"stages": rows[:2]}, {}), sankey({"stages": rows}, {})
+    few, many = sankey({"stages": rows[:2]}), sankey({"stages": rows})
     assert many.min_width - few.min_width == 4 * STAGE_WIDTH
     assert few.min_width == 3 * STAGE_WIDTH
 
@@ -168,7 +169,7 @@ def test_many_labels_are_one_branch_beyond_the_first():
     """Nothing of the count is lost."""
     counts = {f"label {n}": n + 1 for n in range(50)}
     total = sum(counts.values())
-    figure = sankey({"stages": [funnel_row("a", total + 5, 5, total), funnel_row("b", 5, 5, 0)]}, {"a": counts})
+    figure = sankey({"stages": [funnel_row("a", total + 5, 5, total, labels=counts), funnel_row("b", 5, 5, 0)]})
     links = links_of(figure)
     assert sum(value for (source, _), value in links.items() if source == "a") == total + 5
     assert ("a", "45 other labels") in links
@@ -177,7 +178,7 @@ def test_many_labels_are_one_branch_beyond_the_first():
 @pytest.mark.parametrize("rows", [[], [funnel_row("a", 5, 5)], [funnel_row("a", None, None), funnel_row("b", 0, 0)]])
 def test_there_is_no_funnel_without_two_stages_that_count(rows):
     """Nothing to draw is no figure."""
-    assert sankey({"stages": rows}, {}) is None
+    assert sankey({"stages": rows}) is None
 
 
 # --- charts and values ------------------------------------------------------------------------------------------

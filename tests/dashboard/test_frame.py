@@ -87,7 +87,7 @@ def test_sort_heads_say_how_a_table_is_sorted_and_lead_the_other_way(tmp_path):
         assert heads["Took"].attributes["aria-sort"] == "descending"
         assert [name for name, head in heads.items() if "aria-sort" in head.attributes] == ["Took"]
         assert heads["Took"].one("a").attributes["href"] == "/?label=product_search&sort=duration_ms"
-        assert heads["Started"].one("a").attributes["href"] == "/?label=product_search&sort=-started_at"
+        assert heads["Started, UTC"].one("a").attributes["href"] == "/?label=product_search&sort=-started_at"
 
     browse(tmp_path, use, events())
 

@@ -71,7 +71,7 @@ def test_the_list_of_runs_is_that_of_the_api(tmp_path):
                 assert cells["Key"].text == row["key"]
                 assert cells["Took"].text == duration(row["duration_ms"])
                 assert cells["Stages"].text == str(row["stage_count"])
-                assert cells["Started"].one("time").attributes["datetime"] == row["started_at"]
+                assert cells["Started, UTC"].one("time").attributes["datetime"] == row["started_at"]
 
     browse(tmp_path, use, events(), *(other_run(n) for n in range(8)))
 
@@ -91,6 +91,24 @@ def test_each_run_says_what_its_filters_rejected(tmp_path):
         assert height == pytest.approx(20 * first["fail_ratio"], abs=0.06)
 
     browse(tmp_path, use, events())
+
+
+def test_a_metric_says_its_unit_once_and_a_list_how_long_it_is(tmp_path):
+    """Its unit in the column of units alone; the list itself unfolds."""
+    bins = [{"upto": n / 10, "count": n} for n in range(10)]
+    given = other_run(1)
+    given[1] |= {"stage_type": "ranking", "metrics": {"mean_displacement": 4, "bins": bins}}
+    given[1]["capture"] = {"mode": "summary", "seen": 10, "kept": 0}
+    given[1]["candidates"] = []
+
+    async def use(client):
+        root = await page(client, f"/stages/{given[1]['id']}")
+        cells = {row.one("code").text: row.all("td") for row in root.all("tr") if row.all("code")}
+        assert [cell.text for cell in cells["mean_displacement"][1:3]] == ["4", "ranks"]
+        assert cells["bins"][1].one("summary").text == "10 entries"
+        assert json.dumps(bins, separators=(",", ":")) == cells["bins"][1].one("bdi").text
+
+    browse(tmp_path, use, given)
 
 
 def test_a_search_finds_runs_by_the_beginning_of_their_key_or_their_id(tmp_path):

@@ -42,7 +42,7 @@ class Stats:
         failures: Name of a step of X-Ray → how often it failed; the user's code was not affected.
         sampled_out: Records of runs that were held for ``keep_if`` and then not kept; not among ``recorded``.
         spooled: Those that lie in the spool on disk and are not acknowledged yet.
-        sent: Those that were handed to the transport at least once.
+        sent: How many were handed to the transport; one that is tried again counts again.
         from_others: What this process did with records that ended processes had left in the spool: ``acknowledged``,
             or a reason of loss → how many; not among ``recorded``.
     """

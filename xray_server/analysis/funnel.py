@@ -7,6 +7,7 @@ stage is part of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,19 @@ from xray_server.documents import Document
 MAX_IDS = 20
 """Candidate ids that a flag names; it counts all of them."""
 
+_TAKING = frozenset({"filtering", "scoring", "ranking", "selection"})
+"""Types whose stages decide about what came in: one that gives back candidates out of none is no source of them."""
+
 
 def funnel(run: RunRecord) -> dict[str, Any]:
     """The funnel of a run.
 
-    Each stage has ``in``, ``out``, ``dropped``, ``undecided`` (candidates of a filter without a verdict), ``added``
-    (what went out without having come in), ``balance`` (``in - out - dropped - undecided``; 0 where the stage
-    conserves its candidates, None where that cannot be told), ``checked`` (``candidates`` where every candidate was
-    counted, ``metrics`` where only the stage's figures could be, None where neither has it) and ``flags``:
+    Each stage has ``in`` (None where it takes no candidates), ``out``, ``dropped``, ``labels`` (reason label → how many
+    were dropped for it, by the stage's figures, else by its candidates where all are there), ``undecided`` (candidates
+    of a filter without a verdict), ``added`` (what went out without having come in), ``balance`` (``in - out - dropped
+    - undecided``; 0 where the stage conserves its candidates, None where that cannot be told), ``checked``
+    (``candidates`` where every candidate was counted, ``metrics`` where only the stage's figures could be, None where
+    neither has it) and ``flags``:
 
     - ``duplicates``: ids that the stage has more than once;
     - ``changed_ids``: candidates that went out under an id that did not come in;
@@ -68,8 +74,10 @@ def counts(stage: StageRecord) -> dict[str, Any]:
         "capture": stage.kept,
         "flags": [],
     }
+    if row["in"] == 0 and row["out"] and stage.type not in _TAKING:
+        row["in"] = None  # it brings candidates up, as a retrieval does
     added = _number(stage.facts.get("unknown_outputs")) or 0
-    row |= {"dropped": None, "undecided": 0, "added": added, "balance": None, "checked": None}
+    row |= {"dropped": None, "labels": _labels(stage), "undecided": 0, "added": added, "balance": None, "checked": None}
     if row["in"] is not None and row["out"] is not None:
         _balance(row, stage, added)
     row["flags"] += _own_flags(stage, row)
@@ -89,6 +97,16 @@ def _balance(row: dict[str, Any], stage: StageRecord, added: int) -> None:
         row |= {"dropped": 0, "checked": "metrics"}
     if row["dropped"] is not None:
         row["balance"] = row["in"] + added - row["out"] - row["dropped"] - row["undecided"]
+
+
+def _labels(stage: StageRecord) -> dict[str, float]:
+    known = stage.metrics.get("label_counts")
+    if isinstance(known, Mapping):
+        return {label: count for label, count in known.items() if is_number(count)}
+    if not stage.has_all:
+        return {}
+    dropped = (row["reason_label"] for row in stage.rows if row.get("reason_label") and _is_dropped(row, stage))
+    return dict(Counter(map(str, dropped)).most_common())
 
 
 def _was_added(candidate: Mapping[str, Any], stage: StageRecord) -> bool:
@@ -201,7 +219,7 @@ def over_time(stages: Iterable[Document], bucket_ms: int) -> list[dict[str, Any]
         row["out"] += found["out"] or 0
         for name in ("failed", "passed"):
             row[name] += stage.metrics[name] if is_number(stage.metrics.get(name)) else 0
-        for label, count in (stage.metrics.get("label_counts") or {}).items():
+        for label, count in found["labels"].items():
             row["label_counts"][label] = row["label_counts"].get(label, 0) + count
     for key, row in rows.items():
         judged = row["failed"] + row["passed"]

@@ -101,7 +101,7 @@ def analyze(
     }
     errors = _errors(run)
     if len(history) < FEWEST_RUNS and not errors:
-        return answer | nothing | {"reason": f"Only {len(history)} other runs to compare with, of {FEWEST_RUNS}."}
+        return answer | nothing | {"reason": f"Only {len(history)} other runs to compare with; it takes {FEWEST_RUNS}."}
     everything = [profiles(each) for each in (run, *history)]
     table = _Table(everything)
     p = {family: table.share_as_unusual(family) for family in ALARM_LEVELS} if len(history) >= FEWEST_RUNS else {}

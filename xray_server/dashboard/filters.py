@@ -16,6 +16,9 @@ from xray_server.api.answers import iso_time
 from xray_server.dashboard.colours import label_number, label_shape, status_name, verdict_name
 
 NOTHING = Markup('<span class="nothing" title="no value">-</span>')
+SCALED = ("ms", "ratio", "share", "bytes")
+"""Units in which a value is worded in a way of its own: 0.002 ms as 2 µs, a ratio of 0.25 as 25.0%."""
+
 MAX_TEXT = 200
 """Characters of a recorded text in a table or a heading."""
 

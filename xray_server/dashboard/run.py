@@ -82,12 +82,11 @@ async def flow(run_id: str, request: Request, service: Here, _: Annotated[Parame
     record = await reader.run(run_id, candidates=False)
     record = await _with_candidates(reader, record)
     found = funnel(record)
-    counts = {stage.id: stage.metrics.get("label_counts") or {} for stage in record.stages}
     flags = [(row["path"], row["stage_id"], flag) for row in found["stages"] for flag in row["flags"]]
     shown = {
         "run": record.document,
         "time": waterfall(record.document, [stage.document for stage in record.stages]),
-        "figure": sankey(found, counts),
+        "figure": sankey(found),
         "conserved": found["conserved"],
         "flags": flags[:8],
         "flag_count": len(flags),

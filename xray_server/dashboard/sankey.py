@@ -35,12 +35,11 @@ class _Flow:
             self.rows.append((self.nodes[source]["text"], self.nodes[target]["text"], value))
 
 
-def sankey(funnel: Mapping[str, Any], label_counts: Mapping[str, Mapping[str, Any]]) -> Figure | None:
+def sankey(funnel: Mapping[str, Any]) -> Figure | None:
     """The diagram of a run's funnel; None where fewer than two of its outermost stages have counts.
 
     Args:
         funnel: What ``xray_server.analysis.funnel.funnel`` gives.
-        label_counts: Stage id → reason label → how many were rejected for it.
     """
     ids = {row["stage_id"] for row in funnel["stages"]}
     outer = [row for row in funnel["stages"] if row["parent_id"] not in ids and _has_counts(row)]
@@ -50,7 +49,7 @@ def sankey(funnel: Mapping[str, Any], label_counts: Mapping[str, Mapping[str, An
     flow = _Flow()
     places = [flow.node(row["path"], "var(--accent)", stage_url(row["stage_id"])) for row in shown]
     for place, row in enumerate(shown):
-        _dropped(flow, places[place], row, label_counts.get(row["stage_id"], {}))
+        _dropped(flow, places[place], row)
         if place + 1 == len(shown):
             if row["out"]:
                 flow.link(places[place], flow.node("came out", verdict_colour("passed")), row["out"], "passed")
@@ -66,10 +65,10 @@ def _has_counts(row: Mapping[str, Any]) -> bool:
     return bool(row["in"] or row["out"])
 
 
-def _dropped(flow: _Flow, source: int, row: Mapping[str, Any], counts: Mapping[str, Any]) -> None:
+def _dropped(flow: _Flow, source: int, row: Mapping[str, Any]) -> None:
     came = row["in"] if row["in"] is not None else row["out"]
     dropped = row["dropped"] if row["dropped"] is not None else max(0, (came or 0) - (row["out"] or 0))
-    numbers = {label: count for label, count in counts.items() if isinstance(count, int | float) and count > 0}
+    numbers = {label: count for label, count in row["labels"].items() if count > 0}
     ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
     for label, count in ordered[:MAX_LABELS]:
         flow.link(source, flow.node(label, label_colour(label)), count, label_colour(label))

@@ -19,6 +19,7 @@ from xray_server.api.stages import find_stage, panel_of_stage
 from xray_server.api.whatif import read_from
 from xray_server.dashboard import forms
 from xray_server.dashboard.candidate_table import OPERATORS, TableParameters, as_csv, as_lines, table, value_at
+from xray_server.dashboard.filters import SCALED
 from xray_server.dashboard.rendering import HEADERS, render
 from xray_server.dashboard.stage_figures import (
     has_scores,
@@ -113,6 +114,7 @@ def _declared(stage: Mapping[str, Any], declarations: Mapping[str, list[Metric]]
             "name": name,
             "value": metrics[name],
             "unit": metric.unit if metric else "",
+            "scale": metric.unit if metric and metric.unit in SCALED else "",
             "meaning": metric.meaning if metric else "Not declared by its type.",
             "bad": metric.bad if metric else None,
             "kind": metric.kind if metric else ("table" if isinstance(metrics[name], Mapping) else "number"),

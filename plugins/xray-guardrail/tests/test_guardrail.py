@@ -60,6 +60,7 @@ def test_verdicts_per_policy(capture):
     # Two verdicts of confidence 0.9, of which one is right.
     assert metrics["calibration_error"] == pytest.approx(0.4)
     assert metrics["overconfidence"] == pytest.approx(0.4)
+    assert (metrics["input_count"], metrics["output_count"]) == (4, 2), "the blocked do not go on"
     if capture == "full":
         assert [row.get("reason_label") for row in stage.rows] == ["spam", None, "hate", None]
         assert [row["verdict"] for row in stage.rows] == ["failed", "passed", "failed", "passed"]

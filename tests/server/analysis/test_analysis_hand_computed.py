@@ -120,6 +120,33 @@ def test_a_funnel_flags_duplicates_and_changed_ids(serve):
     serving(serve, ask, run_events(1, [twice, changed]))
 
 
+def test_a_funnel_of_types_that_the_service_does_not_know(serve):
+    """One that gives candidates back out of none brings them up; what another dropped it did for its labels."""
+    found = Raw("found", "judged", [row("a"), row("b"), row("c")], {"metrics": {"input_count": 0, "output_count": 3}})
+    kept = Raw(
+        "kept",
+        "guardrail",
+        [
+            row("a", verdict="passed"),
+            row("b", verdict="failed", reason_label="spam"),
+            row("c", verdict="failed", reason_label="spam"),
+        ],
+        {"metrics": {"input_count": 3, "output_count": 1}},
+    )
+    empty = Raw("none", "filtering", [], {"metrics": {"input_count": 0, "output_count": 4}}, tier="summary")
+
+    async def ask(client):
+        funnel = await got(client, f"/v1/runs/{uuid(1)}/funnel")
+        first, second = funnel["stages"]
+        assert (first["in"], first["out"], first["balance"], first["flags"]) == (None, 3, None, [])
+        assert (second["in"], second["dropped"], second["labels"], second["balance"]) == (3, 2, {"spam": 2}, 0)
+        assert funnel["conserved"] is True
+        # A filter that lets four of none pass is no source.
+        assert (await got(client, f"/v1/runs/{uuid(2)}/funnel"))["stages"][0]["in"] == 0
+
+    serving(serve, ask, run_events(1, [found, kept]), run_events(2, [empty]))
+
+
 def test_nested_stages_belong_to_their_parent(serve):
     """What happens within a stage is no loss between its siblings."""
     inner = Raw("inner", "filtering", [row("a", verdict="failed")], {"parent_id": uuid(1002)})

@@ -90,7 +90,7 @@ def test_a_short_history_says_nothing(tmp_path):
     """Seven runs are too few; the answer says how many there are."""
     (answer,) = analyzed(tmp_path, a_run(1, strict=True), history=HISTORY[:7])
     assert (answer["suspicious"], answer["faulty_stage"]) == (None, None)
-    assert answer["reason"] == "Only 7 other runs to compare with, of 8."
+    assert answer["reason"] == "Only 7 other runs to compare with; it takes 8."
 
 
 def test_a_stage_that_raised_needs_no_history(tmp_path):

@@ -75,7 +75,7 @@ class GuardrailStage(StageType):
             columns.values["checks"] = [
                 None if table is None else {policy: _check(said) for policy, said in table.items()} for table in tables
             ]
-        columns.facts |= {"came": rows.input_count, "went": len(call.output)}
+        columns.facts["came"] = rows.input_count
         return columns
 
     def compute(self, columns: Columns) -> dict[str, MetricValue]:
@@ -83,7 +83,7 @@ class GuardrailStage(StageType):
         blocked = [verdict == "failed" for verdict in columns.column("verdict")]
         found: dict[str, MetricValue] = {
             "input_count": columns.facts.get("came", len(columns)),
-            "output_count": columns.facts.get("went", blocked.count(False)),
+            "output_count": blocked.count(False),
             "blocked": blocked.count(True),
         }
         if blocked:
