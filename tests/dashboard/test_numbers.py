@@ -20,9 +20,11 @@ from tests.dashboard.support import (
     page,
     table_rows,
 )
+from xray.ids import now_ms
 from xray.metrics import COMMON_METRICS
 from xray.plugins import installed
 from xray.wording import duration, percent
+from xray_server.api.answers import iso_time
 
 
 def other_run(number, **fields):
@@ -405,3 +407,25 @@ def test_a_list_by_a_metric_shows_it_with_its_unit(tmp_path):
             assert table_rows(root)[0][at] == words
 
     browse(tmp_path, use, events())
+
+
+@pytest.mark.parametrize(("ages_h", "span"), [((1,), "1d"), ((1, 80), "7d"), ((1, 400), "30d"), ((), "30d")])
+def test_trends_show_a_time_that_what_there_is_fills(tmp_path, ages_h, span):
+    """Where the address names none; a pipeline that is not there stays chosen."""
+    now = now_ms()
+    given = [other_run(n, started_at=iso_time(now - age * 3_600_000)) for n, age in enumerate(ages_h)]
+    for run in given:
+        run[1]["started_at"] = run[1]["run"]["started_at"]
+
+    async def use(client):
+        def chosen(root, name):
+            (select,) = [each for each in root.all("select") if each.attributes["name"] == name]
+            return [each.attributes["value"] for each in select.all("option") if "selected" in each.attributes]
+
+        root = await page(client, "/trends?label=moderation")
+        assert (chosen(root, "since"), chosen(root, "label")) == ([span], ["moderation"])
+        assert ("stages, of which" in root.one("main").text) is bool(ages_h)
+        root = await page(client, "/trends?label=moderation&since=90d")
+        assert chosen(root, "since") == ["90d"]
+
+    browse(tmp_path, use, events(), *given)

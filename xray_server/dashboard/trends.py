@@ -11,7 +11,8 @@ from markupsafe import Markup
 from starlette.responses import RedirectResponse
 
 from xray.exceptions import SchemaError
-from xray_server.api.answers import Here, iso_time
+from xray.ids import now_ms
+from xray_server.api.answers import Here, Service, iso_time
 from xray_server.api.insight_models import TrendParameters
 from xray_server.api.moments import moment_ms, stretch_ms
 from xray_server.api.trends import runs_behind, trend_answer
@@ -58,7 +59,8 @@ async def trends(request: Request, service: Here) -> Response:
         asked.label = labels[0]
     asked.by = "name,type,version" if split else "name,type"
     asked.name = request.query_params.get("stage") or None
-    answer = await trend_answer(service, asked)
+    is_open = not {"since", "until", "bucket"} & set(request.query_params)
+    answer = await _fitting(service, asked) if is_open else await trend_answer(service, asked)
     measure = request.query_params.get("measure") or "fail_ratio"
     if measure not in MEASURES:
         measure = "fail_ratio"
@@ -67,7 +69,8 @@ async def trends(request: Request, service: Here) -> Response:
     shown = {
         "answer": answer,
         "label": asked.label,
-        "labels": labels,
+        "labels": labels if asked.label in (None, *labels) else [asked.label, *labels],
+        "since": asked.since,
         "names": names,
         "spans": SPANS,
         "buckets": BUCKETS,
@@ -80,13 +83,27 @@ async def trends(request: Request, service: Here) -> Response:
     return render(request, "trends.html", shown)
 
 
+async def _fitting(service: Service, asked: TrendParameters) -> dict[str, Any]:
+    """The answer over the usual time, or over a shorter one that has all of it: what began today shows by the hour."""
+    answer = await trend_answer(service, asked)
+    if answer["rows"]:
+        first_ms = min(moment_ms(row["from"], "from") or 0 for row in answer["rows"])
+        for span, _ in SPANS:
+            if stretch_ms(span, "since") >= stretch_ms(asked.since, "since"):
+                break
+            if first_ms >= now_ms() - stretch_ms(span, "since"):
+                asked.since = span
+                return await trend_answer(service, asked)
+    return answer
+
+
 @router.get("/trends/runs")
 async def behind(request: Request) -> Response:
     """Lead on to the question for the runs behind a point of a chart."""
     given = dict(request.query_params)
     row: dict[str, Any] = {name: given[name] for name in ("label", "name", "type", "version") if name in given}
     row |= {name: iso_time(moment_ms(given.get(name, ""), name)) for name in ("from", "until")}
-    address = links.with_parameters("/query", {"q": json.dumps(runs_behind(row), ensure_ascii=False)})
+    address = links.with_parameters("/query", {"q": json.dumps(runs_behind(row), ensure_ascii=False, indent=2)})
     return RedirectResponse(address, 303)
 
 
