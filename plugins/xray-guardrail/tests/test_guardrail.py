@@ -66,6 +66,24 @@ def test_verdicts_per_policy(capture):
         assert [row["verdict"] for row in stage.rows] == ["failed", "passed", "failed", "passed"]
 
 
+def test_the_panel_has_a_diagram_of_the_calibration():
+    """Each bin at its confidence and the share that was right; without bins that can be read there is no diagram."""
+    bins = [
+        {"upto": 0.5, "count": 4, "confidence": 0.45, "right": 0.25},
+        {"upto": 1.0, "count": 2000, "confidence": 1, "right": 1},
+    ]
+    stage = {"metrics": {"blocked_by_policy": {"spam": 2}, "calibration_bins": bins}}
+    bars, diagram = GuardrailStage().panel(stage)
+    assert bars["data"][0]["x"] == [2]
+    points = diagram["data"][0]
+    assert list(zip(points["x"], points["y"], points["text"], strict=True)) == [
+        (0.45, 0.25, "4 verdicts"),
+        (1, 1, "2,000 verdicts"),
+    ]
+    for bad in (None, [], {}, [{}], [{"confidence": None, "right": 1, "count": 1}]):
+        assert GuardrailStage().panel({"metrics": {"calibration_bins": bad}}) == []
+
+
 def test_survivors_only():
     """What did not go out was blocked, and what was known of it is read from what came in."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xray.capture.call import Alignment, StageCall
+from xray.figures import Figure, figure, present
 from xray.metrics import Metric, MetricValue
 from xray.stage_types.base import Columns, Field, StageType
 from xray_guardrail.calibration import calibration
@@ -101,6 +102,31 @@ class GuardrailStage(StageType):
             found |= {"flips": flips, "flip_ratio": flips / len(pairs)}
             found |= {"flips_to_blocked": to_blocked, "flips_to_passed": to_passed}
         return found
+
+    def panel(self, stage: Mapping[str, Any]) -> list[Figure]:
+        """The tables among the metrics, and how sure verdicts were beside how often they were right."""
+        bins = (stage.get("metrics") or {}).get("calibration_bins")
+        return super().panel(stage) + present([_reliability(bins)])
+
+
+def _reliability(bins: Any) -> Figure | None:
+    """The diagram of the bins of :func:`xray_guardrail.calibration.calibration`; None where they are none."""
+    if not isinstance(bins, list) or not bins:
+        return None
+    try:
+        sure = [float(each["confidence"]) for each in bins]
+        right = [float(each["right"]) for each in bins]
+        texts = [f"{int(each['count']):,} verdicts" for each in bins]
+    except (KeyError, TypeError, ValueError):
+        return None  # of another version of this plugin, or of somebody else's type of this name
+    found = {"type": "scatter", "mode": "lines+markers", "name": "verdicts", "x": sure, "y": right, "text": texts}
+    ideal = {"type": "scatter", "mode": "lines", "name": "as sure as right", "x": [0, 1], "y": [0, 1],
+             "line": {"dash": "dot"}, "hoverinfo": "skip"}  # fmt: skip
+    share = {"tickformat": ".0%", "range": [-0.02, 1.02]}
+    return figure(
+        "Whether confidence can be trusted", [found, ideal], x="confidence", y="share that was right",
+        xaxis=share, yaxis=share,
+    )  # fmt: skip
 
 
 def _by_policy(tables: list[Any]) -> dict[str, MetricValue]:
