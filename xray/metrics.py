@@ -86,6 +86,8 @@ CRITERIA_METRICS = (
 )
 """The metrics of stages whose candidates have several checks or scores; X-Ray computes them for every type."""
 
+METRICS_OF_ALL_TYPES = COMMON_METRICS + CRITERIA_METRICS
+
 
 def criteria_metrics(checks: Sequence[Any], scores: Sequence[Any]) -> dict[str, MetricValue]:
     """The metrics of ``CRITERIA_METRICS``.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xray.exceptions import PluginError
-from xray.metrics import COMMON_METRICS, Metric
+from xray.metrics import METRICS_OF_ALL_TYPES, Metric
 from xray.plugins import Plugins
 from xray.stage_types.base import Columns, StageType
 from xray_server.documents import Document
@@ -24,7 +24,7 @@ AT_ONCE = 1000
 
 GROWTH = 1.25
 
-_COMMON = frozenset(metric.name for metric in COMMON_METRICS)
+_COMMON = frozenset(metric.name for metric in METRICS_OF_ALL_TYPES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,11 +215,14 @@ def test_a_stage_without_candidates_has_its_counts(tmp_path):
 
 
 def test_metrics_of_an_unknown_type_are_kept_with_their_declarations(tmp_path):
-    """A type without a plugin here keeps the sender's metrics; what it does not declare is told by the value."""
+    """A type without a plugin here keeps the sender's metrics; what it does not declare is told by the value.
+
+    What X-Ray measures of every type is declared already.
+    """
     declared = Metric("oddness", "ratio", "How odd.", bad="high").as_dict()
     event = stage(
         stage_type="audit",
-        metrics={"oddness": 0.5, "by_team": {"a": 1}, "shape": [1]},
+        metrics={"oddness": 0.5, "by_team": {"a": 1}, "shape": [1], "checks_failed": {"polite": 1}},
         metric_declarations=[declared, Metric("duration_ms", "ms", "").as_dict()],
         candidates=[{"id": "a"}],
     )

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from xray.exceptions import PluginError
-from xray.metrics import COMMON_METRICS, Metric
+from xray.metrics import COMMON_METRICS, METRICS_OF_ALL_TYPES, Metric
 from xray_server.analysis.reading import Reader
 from xray_server.analysis.whatif import what_if
 from xray_server.api.answers import Here, Service
@@ -105,7 +105,8 @@ def _meaning(service: Service, name: Any) -> str:
 
 def _declared(stage: Mapping[str, Any], declarations: Mapping[str, list[Metric]]) -> list[dict[str, Any]]:
     """The stage's metrics with what they mean: value, unit, name as a question writes it."""
-    known = {metric.name: metric for metric in (*COMMON_METRICS, *declarations.get(str(stage.get("type")), ()))}
+    declared = declarations.get(str(stage.get("type")), ())
+    known = {metric.name: metric for metric in (*COMMON_METRICS, *declared, *METRICS_OF_ALL_TYPES)}
     rows = []
     metrics = stage.get("metrics") or {}
     for name in sorted(metrics, key=lambda name: (list(known).index(name) if name in known else len(known), name)):

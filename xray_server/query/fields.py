@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xray.exceptions import PluginError, QueryError
-from xray.metrics import COMMON_METRICS, Metric
+from xray.metrics import METRICS_OF_ALL_TYPES, Metric
 from xray.plugins import Plugins
 from xray.schema import COMPLETENESS, STATUSES
 from xray.stage_types.base import VERDICTS
@@ -86,7 +86,7 @@ class MetricCatalog:
         self._metrics: dict[str, tuple[Metric, str]] = {}
         self.resolved: dict[tuple[Part, str], Named] = {}
         """What :func:`resolve` found for words that were asked about already."""
-        self.add("every type", COMMON_METRICS)
+        self.add("every type", METRICS_OF_ALL_TYPES)
         for stage_type, metrics in (declarations or {}).items():
             self.add(stage_type, metrics)
 
