@@ -19,6 +19,7 @@ from xray_server.stores.mongo.joins import CHUNK, NEEDED, Joins
 from xray_server.stores.mongo.known import Known, Wanted
 from xray_server.stores.mongo.layout import LISTED
 from xray_server.stores.mongo.order import Key, sort_keys
+from xray_server.stores.mongo.spans import Spans
 
 WHOLE_AT_ONCE = 32
 """Documents that passed all joins and are worth a find for the rest of them."""
@@ -34,16 +35,20 @@ class Finder:
         database: The database.
         scan: The scan.
         known: The numbers that the scan needs.
+        spans: What is remembered of scans by start; None reads all of time at once.
 
     Raises:
         StoreError: The store cannot sort by one of the keys.
     """
 
-    def __init__(self, codec: Codec, database: AsyncDatabase[Raw], scan: Scan, known: Known) -> None:
+    def __init__(
+        self, codec: Codec, database: AsyncDatabase[Raw], scan: Scan, known: Known, spans: Spans | None = None
+    ) -> None:
         self._codec = codec
         self._database = database
         self._scan = scan
         self._known = known
+        self._spans = spans
         self._form = STAGES if scan.of == "stages" else RUNS
         self._compiler = Compiler(known)
         self._keys = sort_keys(scan, known)
@@ -55,13 +60,16 @@ class Finder:
         """What was found so far: in order, and nothing that comes before the last of them is missing."""
 
     @classmethod
-    async def of(cls, codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan) -> Self:
+    async def of(
+        cls, codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan, spans: Spans | None = None
+    ) -> Self:
         """Look up what a scan needs.
 
         Raises:
             StoreError: The store cannot sort by one of the keys.
         """
-        return cls(codec, database, scan, await wanted_by(scan).look_up(codec.words, database, project))
+        known = await wanted_by(scan).look_up(codec.words, database, project)
+        return cls(codec, database, scan, known, spans)
 
     # --- what to find -------------------------------------------------------------------------------------------
 
