@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -23,6 +24,9 @@ from xray_server.stores.mongo.spans import Spans
 
 WHOLE_AT_ONCE = 32
 """Documents that passed all joins and are worth a find for the rest of them."""
+
+DECODED_AT_ONCE = 250
+"""Documents that are decoded before others have their turn."""
 
 Sort = list[tuple[str, int]]
 
@@ -142,8 +146,13 @@ class Finder:
         return [found[key] for key in keys if key in found]
 
     async def _made(self, raws: Sequence[Raw]) -> list[Row]:
-        found = await self._codec.decode(self._database, self._form, raws)
-        return [Row(one.document, tuple(key.value_of(one.document) for key in self._keys)) for one in found]
+        rows: list[Row] = []
+        for start in range(0, len(raws), DECODED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            found = await self._codec.decode(self._database, self._form, raws[start : start + DECODED_AT_ONCE])
+            rows += [Row(one.document, tuple(key.value_of(one.document) for key in self._keys)) for one in found]
+        return rows
 
 
 def wanted_by(scan: Scan) -> Wanted:
