@@ -123,7 +123,7 @@ class Spans:
 
     async def _is_worth_it(self, database: AsyncDatabase[Raw], collection: str, project: int) -> bool:
         if self._sorts is None:
-            self._sorts = await _server_sorts(database, project)
+            self._sorts = await server_sorts(database, project)
         if not self._sorts:
             return False
         until_s = self._few_until_s.get((collection, project), 0.0)
@@ -344,7 +344,7 @@ def sorts(reply: Any) -> bool:
     return isinstance(reply, list) and any(map(sorts, reply))
 
 
-async def _server_sorts(database: AsyncDatabase[Raw], project: int) -> bool:
+async def server_sorts(database: AsyncDatabase[Raw], project: int) -> bool:
     """Whether the server sorts what an index has in order, as its own plan says."""
     find = {"find": RUNS.collection, "filter": {"p": project}, "sort": {START: -1}, "limit": 1}
     try:
