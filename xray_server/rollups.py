@@ -297,7 +297,14 @@ async def _compute(store: Store, project: str, buckets: set[Bucket], share: floa
         async with at_once:
             return await _compute_some(store, project, condition, buckets, share)
 
-    found = await asyncio.gather(*map(compute, _conditions(buckets)))
+    tasks = [asyncio.create_task(compute(condition)) for condition in _conditions(buckets)]
+    try:
+        found = await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
     return sorted((rollup for some in found for rollup in some), key=lambda rollup: order(rollup.bucket))
 
 
