@@ -224,6 +224,22 @@ def test_the_latest_are_read_from_a_bounded_range(on_store: Use):
     on_store(use)
 
 
+def test_hours_in_their_order_are_one_find_each(on_store: Use):
+    """Once one hour was read, as rollups read them, the others of its kind are not felt for in small spans."""
+
+    async def use(store: Store) -> None:
+        await write_many(store, count=1200)
+        for hour in range(8):
+            begin = BEGIN_MS + hour * HOUR_MS
+            own = And((holds(STARTED, "gte", begin), holds(STARTED, "lt", begin + HOUR_MS)))
+            with finds_noted("stages") as filters:
+                rows = await store.scan(PROJECT, Scan("stages", stage=own, sort=EARLIEST_FIRST, limit=100))
+            assert len(rows) == 60
+            assert len(bounded_by(filters)) == 1 or hour == 0
+
+    on_store(use)
+
+
 def test_what_comes_meanwhile_is_found_at_once(on_store: Use):
     """Spans begin where the newest was when it was looked for; what is newer than that is in the first of them."""
 

@@ -257,10 +257,14 @@ class Way:
         """
         if self._spans is None:
             return
+        limit = self._low if self._descending else self._high
         if found >= self._wanted and last is not None:
             self._spans.learn(*self._names, Seen(found, max(1, abs(self._at - last))))
-        elif self._is_done:
+        elif self._is_done and limit is None:
             self._spans.learn(*self._names, Seen(found, None))
+        elif self._is_done and limit is not None and found:
+            # As many as the bounds of the filter have: so many are in so much time.
+            self._spans.learn(*self._names, Seen(found, max(1, abs(self._at - limit))))
 
     def _end(self, found: int) -> int | None:
         """Where the next span ends; None where it is the last one."""
