@@ -331,6 +331,9 @@ def test_bounds_of_time_are_taken_out_of_a_filter():
     date = DatetimeMS
     where = {"$and": [{"w": 9, "s": {"$gt": date(4), "$lte": date(9)}}, {"s": {"$gte": date(3)}}, {"$or": [{"s": 1}]}]}
     assert spans.split(where) == ({"w": 9, "$or": [{"s": 1}]}, 5, 10)
+    for value in (2**63 - 1, -(2**63)):
+        outermost = {"s": {"$lte": date(value)}}
+        assert spans.split(outermost) == (outermost, None, None), "there is no millisecond beyond it"
     assert spans.split({"s": date(5)}) == ({"s": date(5)}, None, None)
     assert spans.split({"s": {"$ne": None}}) == ({"s": {"$ne": None}}, None, None)
 

@@ -54,6 +54,7 @@ NEAR_MS = 60_000
 """How near the newest start has to be known."""
 
 _EARLIEST = -(2**53)
+_LATEST = 2**63 - 1
 _MAX_KINDS = 1000
 _COMPARISONS = ("$gt", "$gte", "$lt", "$lte")
 
@@ -199,7 +200,8 @@ class Way:
         if after is not None and descending:
             self._high = after if high is None else min(after, high)
         elif after is not None:
-            self._low = after + 1 if low is None else max(after + 1, low)
+            behind = min(after, _LATEST - 1) + 1
+            self._low = behind if low is None else max(behind, low)
         self._is_listed = is_listed
         self._descending = descending
         self._wanted = wanted
@@ -328,8 +330,10 @@ def split(where: Filter) -> tuple[Filter, int | None, int | None]:
 
 
 def _is_bounds(wanted: Any) -> bool:
+    """Whether what is asked of the start are bounds, next to which there are other milliseconds."""
     return isinstance(wanted, dict) and all(
-        op in _COMPARISONS and isinstance(value, DatetimeMS) for op, value in wanted.items()
+        op in _COMPARISONS and isinstance(value, DatetimeMS) and abs(int(value)) < _LATEST
+        for op, value in wanted.items()
     )
 
 
