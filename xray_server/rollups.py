@@ -23,8 +23,14 @@ HOUR_MS = 3_600_000
 MAX_METRICS = 2000
 """Metrics of one rollup. Where users' own names in tables make more, those that the fewest stages have are left out."""
 
-STAGES_PER_SCAN = 500
+STAGES_PER_SCAN = 2000
 BUCKETS_AT_ONCE = 500
+SCANS_AT_ONCE = 2
+"""Spans of time that are read at once, where all of the time may be spent working: one is read, one is summed up."""
+
+MAX_GAP_MS = HOUR_MS
+"""Hours that need no rollup and are read with those around them: that costs less than going on behind them."""
+
 _BY_START = (SortKey(Field(("started_at",))), SortKey(Field(("id",))))
 
 
@@ -285,20 +291,39 @@ async def _all_dirty(store: Store, project: str, label: str | None, since: int, 
 
 
 async def _compute(store: Store, project: str, buckets: set[Bucket], share: float = 1.0) -> list[Rollup]:
+    at_once = asyncio.Semaphore(1 if share < 1 else SCANS_AT_ONCE)
+
+    async def compute(condition: Condition) -> list[Rollup]:
+        async with at_once:
+            return await _compute_some(store, project, condition, buckets, share)
+
+    tasks = [asyncio.create_task(compute(condition)) for condition in _conditions(buckets)]
+    try:
+        found = await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    return sorted((rollup for some in found for rollup in some), key=lambda rollup: order(rollup.bucket))
+
+
+async def _compute_some(
+    store: Store, project: str, condition: Condition, buckets: set[Bucket], share: float
+) -> list[Rollup]:
+    """The rollups of those of some buckets whose stages satisfy a condition, which none of another does."""
     builder = _Builder()
-    for condition in _conditions(buckets):
-        after: tuple[Any, ...] | None = None
-        while True:
-            began = time.monotonic()
-            scan = Scan("stages", stage=condition, sort=_BY_START, after=after, limit=STAGES_PER_SCAN)
-            rows = await store.scan(project, scan)
-            await asyncio.to_thread(_add_all, builder, [row.document for row in rows], buckets)
-            if share < 1:
-                await asyncio.sleep((time.monotonic() - began) * (1 / share - 1))
-            if len(rows) < STAGES_PER_SCAN:
-                break
-            after = rows[-1].sort_values
-    return builder.rollups()
+    after: tuple[Any, ...] | None = None
+    while True:
+        began = time.monotonic()
+        scan = Scan("stages", stage=condition, sort=_BY_START, after=after, limit=STAGES_PER_SCAN)
+        rows = await store.scan(project, scan)
+        await asyncio.to_thread(_add_all, builder, [row.document for row in rows], buckets)
+        if share < 1:
+            await asyncio.sleep((time.monotonic() - began) * (1 / share - 1))
+        if len(rows) < STAGES_PER_SCAN:
+            return await asyncio.to_thread(builder.rollups)
+        after = rows[-1].sort_values
 
 
 def _add_all(builder: _Builder, stages: Sequence[Document], buckets: set[Bucket]) -> None:
@@ -307,17 +332,12 @@ def _add_all(builder: _Builder, stages: Sequence[Document], buckets: set[Bucket]
 
 
 def _conditions(buckets: Iterable[Bucket]) -> Iterator[Condition]:
-    """What the stages of some buckets satisfy: a pipeline and consecutive hours at a time, as an index has them."""
+    """What the stages of some buckets satisfy: a pipeline and a span of hours at a time, as an index has them."""
     hours: dict[str | None, set[int]] = {}
     for bucket in buckets:
         hours.setdefault(bucket.label, set()).add(bucket.hour)
     for label, of_label in hours.items():
-        for start in sorted(of_label):
-            if start - HOUR_MS in of_label:
-                continue
-            end = start + HOUR_MS
-            while end in of_label:
-                end += HOUR_MS
+        for start, end in _spans(sorted(of_label)):
             yield And(
                 (
                     Test(Field(("pipeline", "label")), Compare("eq", label)),
@@ -325,3 +345,14 @@ def _conditions(buckets: Iterable[Bucket]) -> Iterator[Condition]:
                     Test(Field(("started_at",)), Compare("lt", end)),
                 )
             )
+
+
+def _spans(hours: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The spans that some hours, in order, lie in: those with little between them are one."""
+    start = end = hours[0]
+    for hour in hours:
+        if hour - end > MAX_GAP_MS:
+            yield start, end
+            start = hour
+        end = hour + HOUR_MS
+    yield start, end

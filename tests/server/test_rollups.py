@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import math
 import random
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xray_server.conformance.rollups import NOON, a_bucket, a_stage, random_parts
+from xray.exceptions import StoreError
+from xray_server.conformance.rollups import LATER, NOON, a_bucket, a_stage, batch_of, random_parts
 from xray_server.documents import merge_into
-from xray_server.rollups import HOUR_MS, MAX_METRICS, bucket_of, changed_buckets, merge_rollups, roll_up
+from xray_server.query.ast import Scan
+from xray_server.rollups import HOUR_MS, MAX_METRICS, bucket_of, changed_buckets, merge_rollups, refresh, roll_up
+from xray_server.stores.base import Row
+from xray_server.stores.sqlite import SqliteStore
 from xray_server.summaries import ACCURACY, MAX_BINS, mean, merge_summaries, quantile, summarize
+from xray_server.testing_data import PROJECT
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.lists(st.one_of(FINITE, st.integers(-(2**63), 2**63 - 1), st.sampled_from([0, -0.0, 0.1, 1e-300, 1e16])))
@@ -139,3 +146,32 @@ def test_a_rollup_has_a_bounded_number_of_metrics():
     assert len(rollup.metrics) == MAX_METRICS
     assert rollup.metrics["t.common"]["count"] == 4
     assert roll_up(reversed(stages)) == [rollup]
+
+
+def test_nothing_goes_on_reading_after_an_error(tmp_path):
+    """Several spans are read at once; where one of them cannot be read, the others end with it."""
+    begun, ended = [], []
+
+    class Failing(SqliteStore):
+        async def scan(self, project: str, scan: Scan) -> list[Row]:
+            begun.append(scan)
+            if len(begun) == 2:
+                raise StoreError("The data cannot be read.")
+            await asyncio.sleep(0.01)
+            ended.append(scan)
+            return []
+
+    async def use() -> None:
+        store = Failing(tmp_path / "rollups.sqlite3")
+        await store.open()
+        try:
+            await store.write(PROJECT, batch_of(*(a_stage(number, hour=number * 9) for number in range(9))))
+            with pytest.raises(StoreError):
+                await refresh(store, PROJECT, until=LATER)
+            await asyncio.sleep(0.1)
+        finally:
+            await store.close()
+
+    asyncio.run(use())
+    assert len(begun) <= 3, "one may begin before the others are told"
+    assert not ended

@@ -202,8 +202,11 @@ def random_parts(draw: random.Random, count: int) -> Iterable[Document]:
     """Stages of a few buckets, each in several partial documents that correct each other."""
     for number in range(count):
         whole = a_stage(
-            number, hour=draw.randrange(3), label=draw.choice(["l1", "l2", None]), name=draw.choice(["rank", "filter"])
-        )  # fmt: skip
+            number,
+            hour=draw.choice((0, 1, 2, 4, 7)),
+            label=draw.choice(["l1", "l2", None]),
+            name=draw.choice(["rank", "filter"]),
+        )
         for over in range(draw.randrange(1, 4)):
             metrics: Document = {"fail_ratio": draw.random(), "failed": draw.randrange(-5, 5)}
             if draw.random() < 0.5:

@@ -1,7 +1,8 @@
 """Going on where a store's time was up before it had found anything: window by window, back in time.
 
 A scan that passes over very many documents and finds none has nothing that a cursor could go on behind. Its latest
-hours alone take less time; once they are gone through, the cursor goes on before them.
+hours alone take less time; once they are gone through, the cursor goes on before them. (The spans in which a store may
+read a scan are its own affair: they bound what one scan reads, these windows what is gone through before an answer.)
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ no such write can still be under way (``WRITE_ENDS_WITHIN_MS``).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,9 @@ HALF_DAYS = "half_days"
 
 WRITE_ENDS_WITHIN_MS = 600_000
 """How long after its first mark a write may take to reach its stages; far beyond the deadline of an operation."""
+
+KEPT_PER_WRITE = 500
+"""Rollups that are sent at once."""
 
 KEPT_PER_READ = 5000
 """Rollups that the server sends at once; each is some hundred bytes."""
@@ -92,7 +96,17 @@ async def keep_half_days(database: AsyncDatabase[Raw], project: str, rollups: Se
 
 
 async def _keep(collection: AsyncCollection[Raw], project: str, rollups: Sequence[tuple[Rollup, int]]) -> None:
-    operations = []
+    for start in range(0, len(rollups), KEPT_PER_WRITE):
+        some = rollups[start : start + KEPT_PER_WRITE]
+        clean, better = await asyncio.to_thread(_updates, project, some)
+        result = await collection.bulk_write(clean, ordered=False)
+        if result.matched_count < len(some):
+            await collection.bulk_write(better, ordered=False)
+
+
+def _updates(project: str, rollups: Sequence[tuple[Rollup, int]]) -> tuple[list[UpdateOne], list[UpdateOne]]:
+    """What makes buckets clean, and what is to be done after that with those which it did not."""
+    clean, better = [], []
     for rollup, mark in rollups:
         key = _key(project, rollup.bucket)
         values = {
@@ -107,18 +121,19 @@ async def _keep(collection: AsyncCollection[Raw], project: str, rollups: Sequenc
                 {"$expr": {"$lt": ["$pending_at", {"$subtract": ["$$NOW", WRITE_ENDS_WITHIN_MS]}]}},
             ]
         }
-        operations += [
-            # Clean, where nothing was written since the mark nor is being written.
+        # Clean, where nothing was written since the mark nor is being written.
+        clean.append(
             UpdateOne(
                 {"_id": key, "dirty": True, "mark": mark, **nothing_under_way},
                 {"$set": {**values, "dirty": False, "pending": 0}},
-            ),
-            # Else better than what was kept before, unless that is later; and the bucket stays dirty. A bucket that
-            # is clean is left alone: somebody has kept a rollup of the same or a later state.
-            UpdateOne({"_id": key, "dirty": True, "$or": [{"kept": None}, {"kept": {"$lte": mark}}]}, {"$set": values}),
-        ]
-    if operations:
-        await collection.bulk_write(operations, ordered=True)
+            )
+        )
+        # Else better than what was kept before, unless that is later; and the bucket stays dirty. A bucket that
+        # is clean is left alone: somebody has kept a rollup of the same or a later state.
+        better.append(
+            UpdateOne({"_id": key, "dirty": True, "$or": [{"kept": None}, {"kept": {"$lte": mark}}]}, {"$set": values})
+        )
+    return clean, better
 
 
 async def kept(

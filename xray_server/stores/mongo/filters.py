@@ -72,6 +72,11 @@ def names_keys(filter_: Filter) -> bool:
     return _names_one_of(filter_, ("r", "_id"))
 
 
+def names_key_of_run(filter_: Filter) -> bool:
+    """Whether a filter names the key that users gave runs: it lets few runs through."""
+    return _names_one_of(filter_, ("pk",))
+
+
 def names_start(filter_: Filter) -> bool:
     """Whether a filter names the one start of what it lets through, or its absence: an index leads to few documents."""
     return _names_one_of(filter_, ("s",))
@@ -79,7 +84,7 @@ def names_start(filter_: Filter) -> bool:
 
 def keys_named(filter_: Filter) -> int | None:
     """How many keys of documents a filter names; None where it names none."""
-    for part in _parts(filter_):
+    for part in parts(filter_):
         wanted = part.get("_id")
         if wanted is not None and _is_equality(wanted):
             return len(wanted["$in"]) if isinstance(wanted, dict) else 1
@@ -88,7 +93,7 @@ def keys_named(filter_: Filter) -> int | None:
 
 def asks_for_value(filter_: Filter, path: str) -> bool:
     """Whether a filter lets through only documents that have a value at a path, because it compares that."""
-    for part in _parts(filter_):
+    for part in parts(filter_):
         wanted = part.get(path)
         if isinstance(wanted, dict):
             if any(wanted.get(op) is not None for op in ("$gt", "$gte", "$lt", "$lte")) or wanted == {"$ne": None}:
@@ -98,14 +103,14 @@ def asks_for_value(filter_: Filter, path: str) -> bool:
     return False
 
 
-def _parts(filter_: Filter) -> list[Filter]:
+def parts(filter_: Filter) -> list[Filter]:
     """The filters that all hold."""
-    inner = [part for each in filter_.get("$and", ()) for part in _parts(each)]
+    inner = [part for each in filter_.get("$and", ()) for part in parts(each)]
     return [filter_, *inner]
 
 
 def _names_one_of(filter_: Filter, paths: Sequence[str]) -> bool:
-    return any(path in paths and _is_equality(wanted) for part in _parts(filter_) for path, wanted in part.items())
+    return any(path in paths and _is_equality(wanted) for part in parts(filter_) for path, wanted in part.items())
 
 
 def _is_equality(wanted: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -19,9 +20,13 @@ from xray_server.stores.mongo.joins import CHUNK, NEEDED, Joins
 from xray_server.stores.mongo.known import Known, Wanted
 from xray_server.stores.mongo.layout import LISTED
 from xray_server.stores.mongo.order import Key, sort_keys
+from xray_server.stores.mongo.spans import Spans
 
 WHOLE_AT_ONCE = 32
 """Documents that passed all joins and are worth a find for the rest of them."""
+
+DECODED_AT_ONCE = 250
+"""Documents that are decoded before others have their turn."""
 
 Sort = list[tuple[str, int]]
 
@@ -34,16 +39,20 @@ class Finder:
         database: The database.
         scan: The scan.
         known: The numbers that the scan needs.
+        spans: What is remembered of scans by start; None reads all of time at once.
 
     Raises:
         StoreError: The store cannot sort by one of the keys.
     """
 
-    def __init__(self, codec: Codec, database: AsyncDatabase[Raw], scan: Scan, known: Known) -> None:
+    def __init__(
+        self, codec: Codec, database: AsyncDatabase[Raw], scan: Scan, known: Known, spans: Spans | None = None
+    ) -> None:
         self._codec = codec
         self._database = database
         self._scan = scan
         self._known = known
+        self._spans = spans
         self._form = STAGES if scan.of == "stages" else RUNS
         self._compiler = Compiler(known)
         self._keys = sort_keys(scan, known)
@@ -55,13 +64,16 @@ class Finder:
         """What was found so far: in order, and nothing that comes before the last of them is missing."""
 
     @classmethod
-    async def of(cls, codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan) -> Self:
+    async def of(
+        cls, codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan, spans: Spans | None = None
+    ) -> Self:
         """Look up what a scan needs.
 
         Raises:
             StoreError: The store cannot sort by one of the keys.
         """
-        return cls(codec, database, scan, await wanted_by(scan).look_up(codec.words, database, project))
+        known = await wanted_by(scan).look_up(codec.words, database, project)
+        return cls(codec, database, scan, known, spans)
 
     # --- what to find -------------------------------------------------------------------------------------------
 
@@ -134,8 +146,13 @@ class Finder:
         return [found[key] for key in keys if key in found]
 
     async def _made(self, raws: Sequence[Raw]) -> list[Row]:
-        found = await self._codec.decode(self._database, self._form, raws)
-        return [Row(one.document, tuple(key.value_of(one.document) for key in self._keys)) for one in found]
+        rows: list[Row] = []
+        for start in range(0, len(raws), DECODED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            found = await self._codec.decode(self._database, self._form, raws[start : start + DECODED_AT_ONCE])
+            rows += [Row(one.document, tuple(key.value_of(one.document) for key in self._keys)) for one in found]
+        return rows
 
 
 def wanted_by(scan: Scan) -> Wanted:

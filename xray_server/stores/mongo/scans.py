@@ -25,17 +25,21 @@ from xray_server.stores.mongo.filters import (
     all_of,
     asks_for_value,
     keys_named,
+    names_key_of_run,
     names_keys,
     names_start,
 )
 from xray_server.stores.mongo.finds import Finder, Sort, sort_of
-from xray_server.stores.mongo.forms import Raw
+from xray_server.stores.mongo.forms import RUNS, Raw
 from xray_server.stores.mongo.order import Key, later
+from xray_server.stores.mongo.spans import START, Spans
 
 now_s = time.monotonic
 
 
-async def scan_rows(codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan) -> list[Row]:
+async def scan_rows(
+    codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan, spans: Spans | None = None
+) -> list[Row]:
     """What ``Store.scan`` returns.
 
     Raises:
@@ -43,7 +47,7 @@ async def scan_rows(codec: Codec, database: AsyncDatabase[Raw], project: str, sc
         StoreError: The store cannot sort by one of the keys.
     """
     if scan.deadline is None:
-        return await (await Scanner.of(codec, database, project, scan)).rows()
+        return await (await Scanner.of(codec, database, project, scan, spans)).rows()
     scanner: Scanner | None = None
     left_s = scan.deadline - now_s()
     if left_s <= 0:
@@ -51,7 +55,7 @@ async def scan_rows(codec: Codec, database: AsyncDatabase[Raw], project: str, sc
     try:
         # The driver tells the server, which gives up at the same time; where it does not, the connection is closed.
         with pymongo.timeout(left_s):
-            scanner = await Scanner.of(codec, database, project, scan)
+            scanner = await Scanner.of(codec, database, project, scan, spans)
             return await scanner.rows()
     except PyMongoError as error:
         is_gone = isinstance(error, ServerSelectionTimeoutError | WaitQueueTimeoutError)
@@ -176,10 +180,47 @@ class Scanner(Finder):
 
     async def _with_value(self, where: Filter, keys: Sequence[Key], after: Sequence[Any] | None) -> None:
         first, rest = keys[0], keys[1:]
+        if first.path == START and self._spans is not None and not self._lets_few_through(where):
+            await self._by_spans(self._spans, where, keys, after)
+            return
         beyond = TRUE if asks_for_value(where, first.path) else first.has_value()
         if after is not None:
             await self._ordered(all_of([where, first.same(after[0])]), rest, after[1:])
             beyond = first.beyond(after[0])
+        await self._by_value_alone(all_of([where, beyond]), keys, lambda value: all_of([where, first.same(value)]))
+
+    def _lets_few_through(self, where: Filter) -> bool:
+        return names_keys(where) or (self._form is RUNS and names_key_of_run(where))
+
+    async def _by_spans(self, spans: Spans, where: Filter, keys: Sequence[Key], after: Sequence[Any] | None) -> None:
+        """By start: the documents of one span of time after the other."""
+        first, rest = keys[0], keys[1:]
+        way = await spans.way(
+            self._database,
+            self._form.collection,
+            self._known.project,
+            where,
+            descending=first.descending,
+            after=None if after is None else after[0],
+            wanted=self._room,
+        )
+        if after is not None:
+            await self._ordered(way.at(after[0]), rest, after[1:])
+        wanted = self._room
+        while self._room > 0 and (span := way.next(wanted - self._room)) is not None:
+            await self._by_value_alone(span, keys, way.at)
+        found = wanted - self._room
+        way.note(found, self.found[-1].sort_values[self._keys.index(first)] if found else None)
+
+    async def _by_value_alone(self, where: Filter, keys: Sequence[Key], at: Callable[[Any], Filter]) -> None:
+        """The first documents by a value, those of the last one found once more in the order of the other keys.
+
+        Args:
+            where: What they satisfy, which is to have a value too.
+            keys: The order.
+            at: What those of one value satisfy.
+        """
+        first, rest = keys[0], keys[1:]
         wanted = self._room
         if wanted <= 0:
             return
@@ -187,7 +228,7 @@ class Scanner(Finder):
         found: list[Row] = []
         try:
             # One more than is wanted shows whether the last value is cut off.
-            async for rows in self._read(all_of([where, beyond]), [first], wanted + 1):
+            async for rows in self._read(where, [first], wanted + 1):
                 found += rows
         except PyMongoError:
             self._add(_in_order(_before_last_value(found, place), keys, self._keys))
@@ -201,7 +242,7 @@ class Scanner(Finder):
             self._add(_in_order(whole, keys, self._keys))
             return
         self._add(_in_order(_before_last_value(whole, place), keys, self._keys))
-        await self._ordered(all_of([where, first.same(last)]), rest, None)
+        await self._ordered(at(last), rest, None)
 
 
 def _before_last_value(rows: Sequence[Row], place: int) -> list[Row]:

@@ -45,6 +45,7 @@ from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, 
 from xray_server.stores.mongo.documents import DECLARED
 from xray_server.stores.mongo.forms import CODEC, Raw
 from xray_server.stores.mongo.scans import scan_rows
+from xray_server.stores.mongo.spans import Spans
 from xray_server.stores.mongo.writes import write_batch
 
 FORM_VERSION, READ_FROM = 3, 2
@@ -69,6 +70,7 @@ class MongoStore(Store):
         self._address = Address(url)
         self._client: AsyncMongoClient[Raw] | None = None
         self._codec = Codec()
+        self._spans = Spans()
         self._freed = upkeep.Freed()
         self._building: asyncio.Task[None] | None = None
         self._next_look_s: dict[str, float] = {}
@@ -95,6 +97,7 @@ class MongoStore(Store):
             raise
         self._replacing = asyncio.Lock()
         self._codec = Codec()
+        self._spans = Spans()
         self._client = client
 
     async def _check_form(self, database: AsyncDatabase[Raw]) -> None:
@@ -177,7 +180,7 @@ class MongoStore(Store):
 
     async def scan(self, project: str, scan: Scan) -> Sequence[Row]:
         async with self._asked_to("read") as database:
-            return await scan_rows(self._codec, database, project, scan)
+            return await scan_rows(self._codec, database, project, scan, self._spans)
 
     async def explain(self, project: str, scan: Scan) -> ScanPlan | None:
         async with self._asked_to("read") as database:
@@ -185,7 +188,7 @@ class MongoStore(Store):
 
     async def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
         async with self._asked_to("read") as database:
-            return await values.values(self._codec, database, project, scan, references)
+            return await values.values(self._codec, database, project, scan, references, self._spans)
 
     def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
         first = max(0, from_seq) // PAGE_SIZE

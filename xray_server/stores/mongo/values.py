@@ -20,13 +20,18 @@ from xray_server.stores.mongo.forms import STAGES, Raw, plain
 from xray_server.stores.mongo.known import Known, place_of
 from xray_server.stores.mongo.layout import LISTED, USUAL, WORDS, Place
 from xray_server.stores.mongo.scans import Scanner
+from xray_server.stores.mongo.spans import START, Spans
 
-_START = STAGES.places["started_at"].path
 _READABLE = (*WORDS, "own_id", "key", "id", "own_run", "time", "plain")
 
 
 async def values(
-    codec: Codec, database: AsyncDatabase[Raw], project: str, scan: Scan, references: Sequence[Reference]
+    codec: Codec,
+    database: AsyncDatabase[Raw],
+    project: str,
+    scan: Scan,
+    references: Sequence[Reference],
+    spans: Spans | None = None,
 ) -> Values | None:
     """What ``Store.values`` returns."""
     if scan.of != "stages" or scan.candidate is not None:
@@ -42,7 +47,7 @@ async def values(
     known = await wanted.look_up(codec.words, database, project)
     if any(known.is_odd(one) for one in references if isinstance(one, Metric)):
         return None  # what is no number may hold some
-    reader = _Reader(codec, database, scan, known, references)
+    reader = _Reader(codec, database, scan, known, references, spans)
     if not reader.decides():
         return None
     rows = await reader.rows()
@@ -60,13 +65,20 @@ class _Reader(Scanner):
         scan: The scan, by start and id.
         known: The numbers that the scan and the references need.
         references: What is wanted.
+        spans: As of any scan.
     """
 
     def __init__(
-        self, codec: Codec, database: AsyncDatabase[Raw], scan: Scan, known: Known, references: Sequence[Reference]
+        self,
+        codec: Codec,
+        database: AsyncDatabase[Raw],
+        scan: Scan,
+        known: Known,
+        references: Sequence[Reference],
+        spans: Spans | None,
     ) -> None:
-        super().__init__(codec, database, scan, known)
-        paths = {_START}
+        super().__init__(codec, database, scan, known, spans)
+        paths = {START}
         for reference in references:
             if isinstance(reference, Metric):
                 paths.add(known.metric(Metric(reference.name)))
@@ -83,7 +95,7 @@ class _Reader(Scanner):
         return all(bounds.under == bounds.over for bounds in (compiler.stage(scan.stage), of_run(scan.pipeline)))
 
     async def _made(self, raws: Sequence[Raw]) -> list[Row]:
-        return [Row(raw, (_time(raw.get(_START)), ids.id_of(raw["_id"]))) for raw in raws]
+        return [Row(raw, (_time(raw.get(START)), ids.id_of(raw["_id"]))) for raw in raws]
 
 
 async def _column(
