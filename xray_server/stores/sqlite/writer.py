@@ -13,6 +13,7 @@ import functools
 import queue
 import sqlite3
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -33,6 +34,7 @@ from xray_server.stores.sqlite.values import Words, id_text, id_value
 MAX_BATCHES_PER_TRANSACTION = 256
 VALUES_PER_STATEMENT = 2000
 ROWS_PER_READ = 200
+MAX_KNOWN_METRICS = 100_000
 _NOTHING: Document = {}
 
 
@@ -76,7 +78,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._jobs: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
-        self._metrics: dict[tuple[int, str, str | None], int] = {}
+        self._metrics: dict[int, dict[tuple[str, str | None], int]] = defaultdict(dict)
         self._dirty: set[tuple[str, Bucket]] = set()
         self._words = Words(connection)
         self._compressor = Compressor(connection)
@@ -187,10 +189,11 @@ class Writer:
             rows_of[document_id] = row
             if table is not STAGES:
                 continue
-            self._dirty.update((project, bucket) for bucket in changed_buckets(before, after))
-            if before.get("metrics") != after.get("metrics"):
-                dropped += self._metric_rows(number, row, before.get("metrics"))
-                added += self._metric_rows(number, row, after.get("metrics"))
+            self._dirty.update([(project, bucket) for bucket in changed_buckets(before, after)])
+            metrics = before.get("metrics"), after.get("metrics")
+            if metrics[0] != metrics[1]:
+                dropped += self._metric_rows(number, row, metrics[0]) if metrics[0] else ()
+                added += self._metric_rows(number, row, metrics[1]) if metrics[1] else ()
         marks = ", ".join(f'"{name}" = ?' for name in table.stored)
         self._connection.executemany(f"UPDATE {table.name} SET {marks} WHERE row = ?", changed)
         self._insert(table.name, ("row", "project", *table.stored), new)
@@ -198,10 +201,7 @@ class Writer:
             self._connection.executemany(
                 "DELETE FROM stage_metrics WHERE metric = ? AND value = ? AND stage = ?", dropped
             )
-        # In the order of the tree, numbers before texts: neighbours go into it together.
-        texts = [one for one in added if type(one[1]) is str]
-        added = sorted(one for one in added if type(one[1]) is not str) + sorted(texts)
-        self._insert("stage_metrics", ("metric", "value", "stage"), added)
+        self._insert("stage_metrics", ("metric", "value", "stage"), _in_order_of_the_tree(added))
         return rows_of, partials.keys() - there.keys()
 
     def _read(self, table: Table, project: int, ids: Iterable[str]) -> dict[str, tuple[int, Document]]:
@@ -226,11 +226,11 @@ class Writer:
         self._next_row[table.name] = number + 1
         return number
 
-    def _metric_rows(self, project: int, row: int, metrics: Mapping[str, Any] | None) -> list[tuple[Any, ...]]:
-        known = self._metrics
+    def _metric_rows(self, project: int, row: int, metrics: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        known = self._metrics[project]
         return [
-            (known.get((project, name, key)) or self._metric(project, name, key), value, row)
-            for name, key, value in rows.metric_rows(metrics or {})
+            (known.get((name, key)) or self._metric(project, name, key), value, row)
+            for name, key, value in rows.metric_rows(metrics)
         ]
 
     def _metric(self, project: int, metric: str, key: str | None) -> int:
@@ -243,9 +243,9 @@ class Writer:
             "SELECT metric FROM metric_names WHERE project = ? AND name = ?", (project, name)
         ).fetchone()[0]
         # The names inside tables are the users' own: without a bound their number grows for ever.
-        if len(self._metrics) >= 100_000:
+        if sum(map(len, self._metrics.values())) >= MAX_KNOWN_METRICS:
             self._metrics.clear()
-        self._metrics[project, metric, key] = number
+        self._metrics[project][metric, key] = number
         return number
 
     def _insert(self, table: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
@@ -327,6 +327,15 @@ class Writer:
                 " ON CONFLICT (project, stage_type) DO UPDATE SET metrics = excluded.metrics",
                 (project, stage_type, to_json(merged)),
             )
+
+
+def _in_order_of_the_tree(added: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows of ``stage_metrics`` so that neighbours go into its tree together: by metric, numbers before texts."""
+    try:
+        added.sort()
+    except TypeError:  # a metric is a number here and none there
+        added.sort(key=lambda one: (one[0], type(one[1]) is str, one[1], one[2]))
+    return added
 
 
 def _in_groups(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
