@@ -3,11 +3,12 @@
 Run: ``python benchmarks/ingest.py [--quick] [--json] [--mongodb URI]``.
 
 A real ``xray serve`` gets what the SDK sends for a filtering stage over dicts of five fields that gives each ``passed``
-and ``reason``: msgpack by column, in batches as the SDK makes them, over four connections, made beforehand. Beside it
-the same candidates are written raw, one row or document each, in the same batches, with an index on the stage and one
-on the candidate. They take turns, each round on an empty store; the service's first batch is not timed. A line of
-JSON Lines, and a raw row, says its stage's id and has the candidate's fields, verdict and reason; the store's bytes
-hold the runs, stages, metrics and indexes too. A goal that is missed is said, and fails nothing.
+and ``reason``: msgpack by column, the dicts by field where the SDK was built with a compiler, in batches as it makes
+them, over four connections, made beforehand. Beside it the same candidates are written raw, one row or document each,
+in the same batches, with an index on the stage and one on the candidate. They take turns, each round on an empty store;
+the service's first batch is not timed. A line of JSON Lines, and a raw row, says its stage's id and has the candidate's
+fields, verdict and reason; the store's bytes hold the runs, stages, metrics and indexes too. A goal that is missed is
+said, and fails nothing.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
             "Columns need one column of ids.", code="bad_candidate", path=path, hint="Name it 'candidate_id'."
         )
     for name, column in columns.items():
-        if name not in ID_NAMES:
+        if name not in _COMMON_COLUMNS and name not in ID_NAMES:
             _check_name(name, f"{path}.{name}", own_columns)
         if isinstance(column, dict) and name in BY_FIELD:
             continue
@@ -106,12 +106,13 @@ def from_columns(columns: Any, path: str, own_columns: Sequence[str] | None) -> 
 
 def _by_field(name: str, fields: dict[str, Any], count: int, path: str) -> Table:
     for field, values in fields.items():
-        place = f"{path}.{name}.{field}"
         if not isinstance(values, list):
-            raise SchemaError("A field's values are a list.", code="bad_value", path=place)
+            raise SchemaError("A field's values are a list.", code="bad_value", path=f"{path}.{name}.{field}")
         if len(values) != count:
             raise SchemaError(
-                f"Field '{field}' has {len(values)} values for {count} candidates.", code="bad_candidate", path=place
+                f"Field '{field}' has {len(values)} values for {count} candidates.",
+                code="bad_candidate",
+                path=f"{path}.{name}.{field}",
             )
     return Table(tuple(fields), tuple(fields.values()), count)
 

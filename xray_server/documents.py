@@ -88,6 +88,7 @@ CANDIDATE_FIELDS: dict[str, Kind] = {
 
 _RANKED: dict[str, tuple[str, ...]] = {"status": STATUSES, "completeness": COMPLETENESS}
 _MERGED_BY_KEY = frozenset({"metadata", "facts", "llm", "pipeline", "capture"})
+_ID = frozenset({"id"})
 
 
 def merge_into(document: Document, partial: Mapping[str, Any]) -> Document:
@@ -106,6 +107,9 @@ def merge_into(document: Document, partial: Mapping[str, Any]) -> Document:
     Returns:
         ``document``.
     """
+    if document.keys() <= _ID and _is_whole(partial):
+        document.update(partial)
+        return document
     before = document.get("metrics_over", -1), partial.get("metrics_over", -1)
     for name, value in partial.items():
         if value is None or name in ("metrics", "metrics_over"):
@@ -130,6 +134,12 @@ def merge_into(document: Document, partial: Mapping[str, Any]) -> Document:
             document["metrics"] = _merge_keys(document["metrics"], partial["metrics"])
         document["metrics_over"] = max(before)
     return document
+
+
+def _is_whole(partial: Mapping[str, Any]) -> bool:
+    """Whether merging into nothing gives the partial document as it is, which is what becomes of most of them."""
+    has_metrics = ("metrics" in partial) + ("metrics_over" in partial)
+    return has_metrics != 1 and "analysis" not in partial and None not in partial.values()
 
 
 ANALYSTS = ("statistics", "model")

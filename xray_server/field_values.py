@@ -8,7 +8,7 @@ import functools
 import math
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, get_args
 
 from xray.exceptions import SchemaError, did_you_mean
@@ -161,10 +161,12 @@ def check_metrics(metrics: Any, path: str) -> dict[str, Any]:
     for name, value in metrics.items():
         if type(name) is not str or not _is_metric_name(name):
             raise _bad("A metric's name is of the form [a-z][a-z0-9_]*.", f"{path}.{name}")
-        if type(value) is int and INT64_MIN <= value <= INT64_MAX:
+        kind = type(value)
+        if (kind is int and INT64_MIN <= value <= INT64_MAX) or (kind is float and math.isfinite(value)):
             checked[name] = value
         elif isinstance(value, dict):
-            checked[name] = clean({key: entry for key, entry in value.items() if _has_value(entry)})
+            entries = value if _have_values(value.values()) else {k: v for k, v in value.items() if _has_value(v)}
+            checked[name] = clean(entries)
         elif _has_value(value):
             checked[name] = clean(value)
     return checked
@@ -173,6 +175,12 @@ def check_metrics(metrics: Any, path: str) -> dict[str, Any]:
 @functools.lru_cache(maxsize=4096)
 def _is_metric_name(name: str) -> bool:
     return _METRIC_NAME.match(name) is not None
+
+
+def _have_values(entries: Collection[Any]) -> bool:
+    """Whether all entries have a value, where a glance shows it."""
+    kinds = set(map(type, entries))
+    return kinds <= {int} or (kinds <= {int, float} and math.isfinite(math.fsum(entries)))
 
 
 def _has_value(value: Any) -> bool:

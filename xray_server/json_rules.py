@@ -7,6 +7,7 @@ extension types) are replaced with a marker, or with U+FFFD inside texts.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ MAX_DEPTH = 90
 """Below the 100 levels that MongoDB takes, with room for what the documents add around a value."""
 
 _HARMLESS = {type(None), bool}
+_TEXTS = {str}
 
 
 def is_clean(value: Any, depth: int = 0) -> bool:
@@ -49,16 +51,16 @@ def is_clean(value: Any, depth: int = 0) -> bool:
 
 def is_clean_list(values: Sequence[Any], depth: int = 0) -> bool:
     """Whether every value of a list keeps the rules; lists of one type, and of one form, are looked at as a whole."""
-    found = set(map(type, values))
-    kinds = found - _HARMLESS
+    kinds = set(map(type, values))
+    if kinds == _TEXTS:
+        return _are_clean_texts(values)
+    kinds -= _HARMLESS
     if not kinds:
         return True
     if len(kinds) == 1:
         (kind,) = kinds
         if kind is str:
-            joined = "".join(values if len(found) == 1 else [value for value in values if type(value) is str])
-            # Two lone surrogates of neighbouring texts stay two lone surrogates when joined.
-            return "\0" not in joined and (joined.isascii() or _is_encodable(joined))
+            return _are_clean_texts([value for value in values if type(value) is str])
         if kind is float and math.isfinite(sum(filter(None, values))):
             return True
         if kind is int:
@@ -73,8 +75,23 @@ def is_clean_list(values: Sequence[Any], depth: int = 0) -> bool:
 
 def is_clean_table(table: Table, depth: int = 0) -> bool:
     """Whether every object of a table keeps the rules."""
-    keys_are_clean = all(isinstance(key, str) and is_clean(key) for key in table.keys)
-    return keys_are_clean and all(is_clean_list(column, depth) for column in table.columns)
+    if not _are_clean_keys(table.keys):
+        return False
+    for column in table.columns:  # noqa: SIM110 - a generator costs as much as looking at a short column
+        if not is_clean_list(column, depth):
+            return False
+    return True
+
+
+@functools.lru_cache(maxsize=1024)  # the same few from stage to stage
+def _are_clean_keys(keys: tuple[Any, ...]) -> bool:
+    return all(type(key) is str and is_clean(key) for key in keys)
+
+
+def _are_clean_texts(texts: Sequence[str]) -> bool:
+    joined = "".join(texts)
+    # Two lone surrogates of neighbouring texts stay two lone surrogates when joined.
+    return "\0" not in joined and (joined.isascii() or _is_encodable(joined))
 
 
 def clean(value: Any) -> Any:

@@ -142,6 +142,8 @@ def declarations_for(
         declarations: What the sender said about them; a metric of which it said nothing is described by its value.
         plugins: The stage types that the service has.
     """
+    if not sent and not declarations:
+        return []
     found = _find(stage_type, plugins)
     known = _COMMON | (_declared(found) | set(found.columns) if found else frozenset())
     by_name = {declaration["name"]: declaration for declaration in declarations if declaration["name"] not in known}

@@ -29,7 +29,6 @@ in text only. Form 1 had no digits; all other ways of writing were the same.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from math import copysign
@@ -63,6 +62,8 @@ _FIRST = "reason_label"
 """Written before all others: verdicts and flags follow from it, and it does not follow from them."""
 
 _WORDS = ({str}, {str, type(None)}, {bool}, {bool, type(None)}, {type(None)})
+_NUMBERS = ({int}, {float})
+_OBJECTS = {dict}
 _ABSENT: dict[str, Any] = {"same": None}
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -135,20 +136,24 @@ class _Writer:
 
     def column(self, values: Sequence[Any]) -> Any:
         """A column as it is written."""
-        if isinstance(values, Table):
+        if type(values) is Table:
             return {"keys": values.keys, "by": [self.column(column) for column in values.columns]}
         kinds = set(map(type, values))
         if kinds in _WORDS:
             return self._texts_or_words(values, kinds)
-        if kinds in ({int}, {float}):
+        if kinds in _NUMBERS:
             return self._numbers(values, kinds)
-        if kinds == {dict}:
+        if kinds == _OBJECTS:
             table = as_table(values)
             if table is not None:
                 return self.column(table)
         return values
 
     def _texts_or_words(self, values: Sequence[Any], kinds: set[type]) -> Any:
+        if bool not in kinds:  # True equals 1, which is of another column
+            for number, (others, of) in enumerate(self._words):
+                if others == values:
+                    return {"of": of, "as": number}
         distinct = dict.fromkeys(values)
         if len(distinct) == 1:
             return {"same": values[0]}
@@ -227,13 +232,15 @@ class _Writer:
 def _decimals(values: Sequence[float]) -> tuple[int, Sequence[int]]:
     """How many decimals some numbers have, and the numbers without their points; nothing where they have many."""
     first = values[0]
-    with contextlib.suppress(OverflowError):  # beyond all numbers
+    try:
         for decimals, scale in _SCALES:
             if round(first * scale) / scale == first:
                 # A quotient is the double next to it, as is what the text of a decimal is read as.
                 whole = [round(value * scale) for value in values]
                 if [number / scale for number in whole] == values:
                     return decimals, whole
+    except OverflowError:  # beyond all numbers
+        pass
     return 0, ()
 
 

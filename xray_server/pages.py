@@ -9,6 +9,7 @@ the store to search by, and all other columns as :mod:`xray_server.packing` pack
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import zstandard
 
 from xray.stage_types.base import Columns
 from xray_server import packing
+from xray_server.checksums import checksums_of
 from xray_server.zones import Zones, zones_of
 
 PAGE_SIZE = 256
@@ -51,8 +53,8 @@ class CandidatePage:
         zones: What the page has in the open of the fields that the stage declares as indexed.
     """
 
-    __slots__ = ("_block", "_packed", "_ranges", "ids", "page", "reason_labels", "run_id", "seqs", "stage_id",
-                 "started_at", "zones")  # fmt: skip
+    __slots__ = ("_block", "_checksums", "_packed", "_ranges", "ids", "page", "reason_labels", "run_id", "seqs",
+                 "stage_id", "started_at", "zones")  # fmt: skip
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class CandidatePage:
         self._block = block
         self._packed = packed
         self._ranges = ranges
+        self._checksums: array[int] | None = None
         self.zones: Zones = zones or {}
 
     @property
@@ -104,6 +107,13 @@ class CandidatePage:
         if self._ranges is None:
             self._ranges = _ranges(self.columns().values)
         return self._ranges
+
+    @property
+    def checksums(self) -> array[int]:
+        """The checksum of each id."""
+        if self._checksums is None:
+            self._checksums = checksums_of(self.ids)
+        return self._checksums
 
     def columns(self, only: Container[str] | None = None) -> Columns:
         """The page's candidates.
@@ -219,7 +229,7 @@ def _page(
     columns: Columns,
     indexed: Iterable[str],
 ) -> CandidatePage:
-    labels = sorted({label for label in columns.values.get("reason_label", ()) if isinstance(label, str)})
+    labels = sorted([label for label in set(columns.values.get("reason_label", ())) if isinstance(label, str)])
     packed = packing.pack(columns.candidate_id, columns.values)
     ids = columns.candidate_id
     ranges, zones = _ranges(columns.values), zones_of(columns.values, indexed)

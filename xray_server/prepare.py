@@ -5,9 +5,11 @@ It is a step of its own because it is most of the work, and another process can 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import msgspec
 
 from xray.exceptions import SchemaError, did_you_mean
 from xray.ids import id_time_ms, now_ms
@@ -19,7 +21,7 @@ from xray_server.measure import declarations_for, measure
 from xray_server.pages import paginate
 from xray_server.run_fields import Said, said
 from xray_server.stores.base import WriteBatch
-from xray_server.validation import ValidEvent, validate_event
+from xray_server.validation import RunCheck, ValidEvent, validate_event
 from xray_server.zones import alias_declarations, declared_fields
 
 _BATCH_KEYS = ("analyze", "events", "schema")
@@ -103,7 +105,36 @@ def batch_of(body: Any, max_events: int) -> Batch:
     return Batch(events, schema_version, bool(body.get("analyze")))
 
 
-def prepare(events: Sequence[Any], schema_version: int, plugins: Plugins, *, analyze: bool = False) -> Prepared:
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    """A batch whose events are still msgpack."""
+
+    events: list[msgspec.Raw]
+    schema: Any = SCHEMA_VERSION
+    analyze: Any = False
+
+
+_decode_body = msgspec.msgpack.Decoder(_Body).decode
+_decode_event = msgspec.msgpack.Decoder().decode
+
+
+def prepare_body(body: bytes, max_events: int, plugins: Plugins) -> Prepared:
+    """Prepare a batch of msgpack, event by event: what one is decoded into is in no cache any more after all others.
+
+    Args:
+        body: The batch.
+        max_events: The most events that are taken at once.
+        plugins: The stage types that the service has.
+
+    Raises:
+        SchemaError: It is no batch.
+        msgspec.MsgspecError: It is malformed, or has a field that a batch of this version has not.
+    """
+    found = _decode_body(body)
+    batch = batch_of({name: getattr(found, name) for name in _BATCH_KEYS}, max_events)
+    return prepare(map(_decode_event, batch.events), batch.schema_version, plugins, analyze=batch.analyze)
+
+
+def prepare(events: Iterable[Any], schema_version: int, plugins: Plugins, *, analyze: bool = False) -> Prepared:
     """Validate, measure and paginate the events of a batch; bad ones are named in the result.
 
     Args:
@@ -113,9 +144,12 @@ def prepare(events: Sequence[Any], schema_version: int, plugins: Plugins, *, ana
         analyze: Whether the runs that end in the batch are to be analyzed.
     """
     prepared = Prepared()
+    run_check = RunCheck()
     for index, event in enumerate(events):
         try:
-            valid = validate_event(event, f"events[{index}]", plugins, schema_version=schema_version)
+            valid = validate_event(
+                event, f"events[{index}]", plugins, schema_version=schema_version, run_check=run_check
+            )
         except SchemaError as error:
             prepared.result.errors.append(RejectedEvent(index, error))
             continue

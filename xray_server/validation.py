@@ -19,6 +19,7 @@ from xray_server.documents import Document
 from xray_server.field_values import CHECKS, Check, check_capture, check_declarations, check_id, check_metrics
 
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+_TYPES: dict[str, EventType] = {event_type: event_type for event_type in EVENT_TYPES}
 
 MAX_SEQ = 2**31
 """The last place that candidates of an event may begin at."""
@@ -70,7 +71,14 @@ class ValidEvent:
     declarations: list[dict[str, Any]] = field(default_factory=list)
 
 
-def validate_event(event: Any, path: str, plugins: Plugins, *, schema_version: int = SCHEMA_VERSION) -> ValidEvent:
+def validate_event(
+    event: Any,
+    path: str,
+    plugins: Plugins,
+    *,
+    schema_version: int = SCHEMA_VERSION,
+    run_check: RunCheck | None = None,
+) -> ValidEvent:
     """Check one event.
 
     Args:
@@ -78,6 +86,7 @@ def validate_event(event: Any, path: str, plugins: Plugins, *, schema_version: i
         path: Where it stands in the batch (``events[3]``).
         plugins: Says which columns a stage type's candidates may have.
         schema_version: The version that the sender wrote; fields that a newer version added are left out.
+        run_check: Checks what the event says of its run; that of the batch, all of whose events are of one version.
 
     Raises:
         SchemaError: It is not of the published form; ``path`` names the place, ``hint`` what would be right.
@@ -86,7 +95,7 @@ def validate_event(event: Any, path: str, plugins: Plugins, *, schema_version: i
         raise SchemaError("An event is an object.", code="bad_event", path=path)
     event_type = _event_type(event, path)
     is_strict = schema_version <= SCHEMA_VERSION
-    run = _run(event, path, is_strict)
+    run = (run_check or RunCheck()).check(event, path, is_strict=is_strict)
     form = _FORMS[event_type]
     if is_strict and not event.keys() <= form.names.keys():
         _refuse_unknown(event, form, path, f"An event '{event_type}'")
@@ -129,9 +138,9 @@ def validate_event(event: Any, path: str, plugins: Plugins, *, schema_version: i
 
 def _event_type(event: Mapping[str, Any], path: str) -> EventType:
     given = event.get("type")
-    for event_type in EVENT_TYPES:
-        if given == event_type:
-            return event_type
+    found = _TYPES.get(given) if isinstance(given, str) else None
+    if found is not None:
+        return found
     if given is None:
         raise SchemaError(
             "The event has no type.",
@@ -146,6 +155,30 @@ def _event_type(event: Mapping[str, Any], path: str) -> EventType:
         hint=(did_you_mean(given, EVENT_TYPES) if isinstance(given, str) else None)
         or f"It is one of {', '.join(EVENT_TYPES)}.",
     )
+
+
+class RunCheck:
+    """Checks what events say of their runs; events that follow each other mostly say the same."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, Any] = {}
+        self._kinds: list[type] = []
+        self._found: Document = {}
+
+    def check(self, event: Mapping[str, Any], path: str, *, is_strict: bool) -> Document:
+        """The partial document of an event's run; the caller's own.
+
+        Raises:
+            SchemaError: It is not of the published form.
+        """
+        given = event.get("run")
+        # Equal values of other types (1 and 1.0) are not taken for the same.
+        if given and given == self._given and list(map(type, given.values())) == self._kinds:
+            return dict(self._found)
+        self._given = {}
+        found = _run(event, path, is_strict)
+        self._given, self._kinds, self._found = event["run"], list(map(type, event["run"].values())), found
+        return dict(found)
 
 
 def _run(event: Mapping[str, Any], path: str, is_strict: bool) -> Document:
@@ -180,9 +213,14 @@ def _fields(found: Mapping[str, Any], form: _Form, path: str) -> Document:
             raise SchemaError(
                 f"'{known.name}' is missing.", code="missing_field", path=f"{path}.{known.name}", hint=known.meaning
             )
+    checks = form.checks
     for name, value in found.items():
-        if value is not None and name in form.checks:
-            document[name] = form.checks[name](value, f"{path}.{name}")
+        if value is not None and name in checks:
+            try:
+                document[name] = checks[name](value, "")
+            except SchemaError:
+                # Where it stands is put together for the few that are wrong.
+                document[name] = checks[name](value, f"{path}.{name}")
     return document
 
 

@@ -20,10 +20,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
-import msgspec
-
 from xray.plugins import installed
-from xray_server.prepare import Prepared, batch_of, prepare
+from xray_server.prepare import Prepared, prepare_body
 
 log = logging.getLogger("xray.server")
 
@@ -154,8 +152,7 @@ def main() -> None:
             return
         found: Prepared | None = None
         with contextlib.suppress(Exception):  # the service finds out what is wrong with it
-            batch = batch_of(msgspec.msgpack.decode(body), max_events)
-            found = prepare(batch.events, batch.schema_version, plugins, analyze=batch.analyze)
+            found = prepare_body(body, max_events, plugins)
         try:
             _write(answers, pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL))
         except BrokenPipeError:

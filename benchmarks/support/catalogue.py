@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,9 @@ import msgspec
 
 import xray
 from support.workload import Pool
+from xray.capture.fields import with_rows
+from xray.delivery.memory import MemoryTransport
+from xray.delivery.transport import SendResult
 from xray.testing import Recorder
 
 PRODUCTS = 100_000
@@ -84,7 +87,7 @@ def make_bodies(size: int, stages: int, seed: int = 1) -> Bodies:
     catalogue = [product(draw, number) for number in range(PRODUCTS)]
     made = Bodies(size, stages)
     body = _Body()
-    with Recorder(buffer_bytes=1 << 30, buffer_records=1_000_000) as recorder:
+    with _Sent(buffer_bytes=1 << 30, buffer_records=1_000_000) as recorder:
         for _ in range(0, stages, max(STAGES_PER_RUN, min(stages, STAGES_AT_ONCE))):
             for _ in range(min(stages, STAGES_AT_ONCE) // STAGES_PER_RUN):
                 _SHOP.clear()
@@ -138,6 +141,20 @@ def _judged(item: dict[str, Any], drawn: float) -> dict[str, Any]:
     return {**item, "passed": True, "reason": None}
 
 
+class _Sent(Recorder):
+    """What was recorded, as it travels: a recorder of tests gives candidates that are sent by field one by one."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._transport = _AsSent()
+
+
+class _AsSent(MemoryTransport):
+    def send(self, events: Sequence[dict[str, Any]]) -> SendResult:
+        self.events += msgspec.msgpack.decode(msgspec.msgpack.encode(list(events)))
+        return SendResult("stored", {})
+
+
 class _Body:
     """The body that is being filled."""
 
@@ -162,9 +179,9 @@ class _Body:
 
 
 def _rows(event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    columns = event.get("columns")
-    if columns is None:
+    if event.get("columns") is None:
         return
+    columns = with_rows(event["columns"])
     reasons = columns.get("reason_label") or [None] * len(columns["candidate_id"])
     for item, verdict, reason in zip(columns["data"], columns["verdict"], reasons, strict=True):
         yield (event["id"], *item.values(), verdict, reason)

@@ -47,3 +47,26 @@ def test_the_last_word_of_each_analyst_stays(analyses):
         assert (found[by]["analyzed_at"] if by in found else None) == max(times, default=None)
     assert found["analyzed_at"] == max(found[by]["analyzed_at"] for by in ANALYSTS if by in found)
     assert found.get("faulty_stage") == found[found["by"]]["faulty_stage"]
+
+
+PARTIALS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.just("a"),
+        "name": st.none() | st.text(max_size=3),
+        "tags": st.lists(st.text(max_size=2), max_size=2),
+        "metadata": st.dictionaries(st.text(max_size=2), st.none() | st.integers(), max_size=2),
+        "metrics": st.none() | st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+        "metrics_over": st.integers(0, 5),
+        "analysis": st.just({"statistics": {"reason": "slow", "analyzed_at": "2026-11-01T00:00:00.000Z"}}),
+    },
+)
+
+
+@given(PARTIALS)
+def test_merging_into_nothing_is_merging(partial):
+    """What came first is treated as what comes to a document that has something already."""
+    came = copy.deepcopy(partial)
+    into_something = merge_into({"id": "a", "order": 1}, partial)
+    assert merge_into({"id": "a"}, partial) | {"order": 1} == into_something
+    assert partial == came

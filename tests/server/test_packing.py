@@ -285,3 +285,12 @@ def test_a_value_of_another_type_is_a_change():
         "returned": [{"a": True, "b": 0}, {"a": 2.0, "b": 0}],
     }
     assert exact(list(from_columns(sent, "columns", None).column("output"))) == exact([{"a": True}, {"a": 2.0}])
+
+
+def test_equal_columns_of_words_are_written_once():
+    """Whether some candidates have no word or all have one."""
+    ids = [f"c{n}" for n in range(64)]
+    for words in (["too dear", None, "", "too old"] * 16, ["a", "b", "c", "d"] * 16):
+        alone, twice = (pack(ids, dict.fromkeys(names, words)) for names in ("a", "ab"))
+        assert split(twice)[1] == split(alone)[1]
+        assert unpack(twice, ids) == {"a": words, "b": words}

@@ -11,11 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray.exceptions import StoreError
+from xray_server.checksums import checksum_of, checksums_of
 from xray_server.sightings import entries, segments
-from xray_server.sightings.entries import bounds_of, count_of_parts, cut, id_hash, part_of, places_of, unpack
+from xray_server.sightings.entries import (
+    bounds_of,
+    count_of_parts,
+    cut,
+    id_hash,
+    packed_hashes,
+    part_of,
+    places_of,
+    unpack,
+    unpacked_hashes,
+)
 from xray_server.sightings.pages import PAGES_PER_BLOCK, Place, pack_places, unpack_places
 from xray_server.sightings.segments import Built, Segment, build, merge, to_merge
-from xray_server.sightings.tail import Listed, listed, pack_tail, search_tail, unpack_tail
+from xray_server.sightings.tail import Listed, listed, needle, pack_tail, search_tail, unpack_tail
 
 HASHES = st.integers(0, (1 << entries.HASH_BITS) - 1)
 STARTS = st.one_of(st.none(), st.integers(-(2**40), 2**45))
@@ -47,10 +58,22 @@ def test_a_block_gives_back_its_pages(given_places, level):
 )
 def test_a_record_finds_what_is_in_it(pages):
     """Each page by each of its hashes, and by no other."""
-    record = pack_tail([Listed(place, sorted(hashes)) for place, hashes in pages])
+    record = pack_tail([Listed(place, b"".join(map(needle, sorted(hashes)))) for place, hashes in pages])
     assert [(page.place, set(page.hashes)) for page in unpack_tail(record)] == list(pages)
     for known in {0, *(known for _, hashes in pages for known in hashes)}:
         assert search_tail(record, known) == [place for place, hashes in pages if known in hashes]
+
+
+@given(st.lists(st.text(max_size=30), max_size=300))
+def test_hashes_are_the_upper_bits_of_the_checksums(ids):
+    """However many are taken at once, and in whatever order: each id has the hash that a look-up asks for."""
+    assert unpacked_hashes(packed_hashes(checksums_of(ids))) == [id_hash(one) for one in ids]
+
+
+def test_checksums_never_change():
+    """Stores keep parts of them; ids that are no text to UTF-8 have one too."""
+    assert list(checksums_of(["sku-1", "\u00e9", ""])) == [0x05BA54AF, 0x9179F648, 0x482CE1BC]
+    assert list(checksums_of(["sku-1", "\ud800"])) == [0x05BA54AF, checksum_of("\ud800")]
 
 
 @settings(max_examples=60)
@@ -102,7 +125,7 @@ def test_a_merge_has_what_its_segments_had(batches):
         pages = []
         for stage, page, items in batch:
             ids = [f"item {item}" for item in items]
-            pages.append(listed(Place(stage, page, 1000 + stage), ids))
+            pages.append(listed(Place(stage, page, 1000 + stage), checksums_of(ids)))
             for candidate_id in ids:
                 expected.setdefault(id_hash(candidate_id), set()).add((stage, page))
         built.append(build(pages))
@@ -118,7 +141,7 @@ def test_a_merge_has_what_its_segments_had(batches):
 
 def test_a_page_whose_start_is_disputed_has_none():
     """Who looks it up then asks the stage, instead of taking one of the two for it."""
-    merged = merge([build([listed(Place(1, 0, start), ["a"])]) for start in (5, 9)])
+    merged = merge([build([listed(Place(1, 0, start), checksums_of(["a"]))]) for start in (5, 9)])
     assert lookup(merged, id_hash("a")) == {Place(1, 0, None)}
     assert merged.segment.has_timeless
 
@@ -148,7 +171,10 @@ def test_an_entry_takes_less_than_three_bytes():
     """With pages included, for stages of twenty candidates."""
     draw = random.Random(3)
     pages = [
-        listed(Place(number, 0, 1_800_000_000_000 + number * 37), [f"item-{draw.randrange(10**7)}" for _ in range(20)])
+        listed(
+            Place(number, 0, 1_800_000_000_000 + number * 37),
+            checksums_of([f"item-{draw.randrange(10**7)}" for _ in range(20)]),
+        )
         for number in range(4096)
     ]
     built = merge([build(pages[start : start + 1024]) for start in range(0, 4096, 1024)])
@@ -176,7 +202,8 @@ def test_hashes_of_alike_ids_are_spread(style):
 
 def test_damage_is_said():
     """Bytes that were cut off are no answer."""
-    pages = [listed(Place(number, 0, number), [f"c{number} {each}" for each in range(9)]) for number in range(99)]
+    ids = [[f"c{number} {each}" for each in range(9)] for number in range(99)]
+    pages = [listed(Place(number, 0, number), checksums_of(some)) for number, some in enumerate(ids)]
     built = build(pages)
     for data in (built.parts[0][:20], built.parts[0][:-20]):
         with pytest.raises(StoreError):

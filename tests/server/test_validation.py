@@ -11,7 +11,7 @@ from tests.server.helpers import RUN, RUN_ID, STAGE_ID, run_end, run_start, stag
 from xray.exceptions import SchemaError
 from xray.plugins import installed
 from xray_server.json_rules import clean, is_clean
-from xray_server.validation import validate_event
+from xray_server.validation import RunCheck, validate_event
 
 
 def valid(event, **options):
@@ -188,3 +188,19 @@ def test_an_update_of_a_stage_says_how_it_stands(fields, status):
     """A stage that was begun goes on until something says that it has ended, and how."""
     event = {"type": "stage.update", "id": STAGE_ID, "run": RUN, **fields}
     assert valid(event).stage["status"] == status
+
+
+def test_what_several_events_say_of_a_run_is_checked_each_time():
+    """Events that say the same share the check; equal values of another type, or more that is wrong, are found."""
+    check = RunCheck()
+    first, again = (valid(run_start(), run_check=check).run for _ in range(2))
+    assert first == again == valid(run_start()).run
+    first["label"] = "changed by its owner"
+    assert valid(run_start(), run_check=check).run == again
+    at = RUN | {"started_at": 1_795_275_705_272}
+    assert valid(run_start(run=at), run_check=check).run["started_at"] == 1_795_275_705_272
+    wrong = run_start(run=at | {"started_at": 1_795_275_705_272.0})
+    for _ in range(2):
+        assert refused(wrong, run_check=check).path == "events[3].run.started_at"
+    assert refused(run_start(run=RUN | {"lable": "x"}), run_check=check).path == "events[3].run.lable"
+    assert valid(run_start(run=at), run_check=check).run["started_at"] == 1_795_275_705_272

@@ -16,8 +16,9 @@ import pytest
 
 from tests.server.helpers import candidates, error_of, in_service, row, run_start, stage
 from tests.service import start_service
+from xray.exceptions import SchemaError
 from xray.plugins import installed
-from xray_server.prepare import prepare
+from xray_server.prepare import prepare, prepare_body
 from xray_server.workers import FROM_BYTES, MAX_FAILURES, Workers
 
 EVENTS = [
@@ -61,6 +62,36 @@ def test_another_process_prepares_alike():
     (rejected,) = found.result.errors
     assert rejected.index == 3
     assert rejected.error.as_dict() == expected.result.errors[0].error.as_dict()
+
+
+@pytest.mark.parametrize("events", [EVENTS, [], [7, {"type": "stage"}], EVENTS + EVENTS])
+def test_event_by_event_the_same_is_prepared(events):
+    """As from a batch that is decoded at once: what is stored, what is refused and where."""
+    body = msgspec.msgpack.encode({"events": events, "schema": 1, "analyze": True})
+    plugins = installed()
+    found, expected = prepare_body(body, 100, plugins), prepare(events, 1, plugins, analyze=True)
+    assert (found.batch, found.sayings, found.to_measure) == (expected.batch, expected.sayings, expected.to_measure)
+    assert found.result.to_analyze == expected.result.to_analyze
+    assert [(one.index, one.error.as_dict()) for one in found.result.errors] == [
+        (one.index, one.error.as_dict()) for one in expected.result.errors
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        msgspec.msgpack.encode({"events": EVENTS, "evnets": []}),
+        msgspec.msgpack.encode({"events": EVENTS, "schema": "1"}),
+        msgspec.msgpack.encode({"events": [{}] * 101}),
+        msgspec.msgpack.encode({"event": EVENTS}),
+        msgspec.msgpack.encode({"events": EVENTS})[:-1],
+        msgspec.msgpack.encode({"events": EVENTS}) + b"0",
+    ],
+)
+def test_what_is_no_batch_is_left_to_the_service(body):
+    """Nothing is prepared of it here: the service says what is wrong with it."""
+    with pytest.raises((SchemaError, msgspec.MsgspecError)):
+        prepare_body(body, 100, installed())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from xray.capture.call import Alignment, Items, StageCall
@@ -66,19 +67,19 @@ class FilteringStage(StageType):
         """See :class:`StageType`; ``fail_ratio`` = failed / (passed + failed), absent where nothing was judged."""
         verdicts = columns.column("verdict")
         passed, failed = verdicts.count("passed"), verdicts.count("failed")
-        rejected_for = Counter(
-            label
-            for verdict, label in zip(verdicts, columns.column("reason_label"), strict=True)
-            if verdict == "failed" and label is not None
-        )
-        labelled = rejected_for.total()
+        judged = Counter(zip(verdicts, columns.column("reason_label"), strict=True))
+        rejected_for = [
+            (label, n) for (verdict, label), n in judged.items() if verdict == "failed" and label is not None
+        ]
+        label_counts = dict(sorted(rejected_for, key=itemgetter(1), reverse=True))
+        labelled = sum(label_counts.values())
         metrics: dict[str, MetricValue] = {
             "input_count": len(columns) - columns.facts.get("unknown_outputs", 0),
             "output_count": passed,
             "passed": passed,
             "failed": failed,
-            "label_counts": dict(rejected_for.most_common()),
-            "label_share": {label: count / failed for label, count in rejected_for.most_common()},
+            "label_counts": label_counts,
+            "label_share": {label: count / failed for label, count in label_counts.items()},
             "unlabelled": failed - labelled,
         }
         if passed + failed:
@@ -86,7 +87,7 @@ class FilteringStage(StageType):
         expected = columns.facts.get("labels")
         if expected is not None:
             known = set(expected)
-            metrics["unknown_labels"] = sum(count for label, count in rejected_for.items() if label not in known)
+            metrics["unknown_labels"] = sum(count for label, count in rejected_for if label not in known)
         return metrics
 
     def panel(self, stage: Mapping[str, Any]) -> list[Figure]:

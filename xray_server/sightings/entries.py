@@ -16,7 +16,6 @@ import itertools
 import operator
 import struct
 import sys
-import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import zstandard
 
 from xray.exceptions import StoreError
+from xray_server.checksums import checksum_of
 
 HASH_BITS = 22
 PLACE_BITS = 16
@@ -41,21 +41,44 @@ PLACES = MAX_PAGES - 1
 
 _PLANES = -(-(HASH_BITS + PLACE_BITS) // 8)
 _DROPPED_BITS = 32 - HASH_BITS
+_WITHOUT_NEIGHBOUR = bytes(byte & (1 << HASH_BITS - 8 * (HASH_BYTES - 1)) - 1 for byte in range(256))
 _HEAD = struct.Struct(f"<{_PLANES + 1}I")
 _SIZES = struct.Struct(f"<{SLICES}I")
-_SEED = zlib.crc32(b"candidate_id\0")
 _LEVEL = 3
 
 
 def id_hash(candidate_id: str) -> int:
-    """The hash of a candidate's id; never another one in any version, since the index is kept."""
-    return zlib.crc32(candidate_id.encode(errors="surrogatepass"), _SEED) >> _DROPPED_BITS
+    """The hash of a candidate's id: the upper bits of its checksum."""
+    return checksum_of(candidate_id) >> _DROPPED_BITS
 
 
-def hashes_of(ids: Iterable[str]) -> set[int]:
-    """The distinct hashes of some ids."""
-    crc32, seed, dropped = zlib.crc32, _SEED, _DROPPED_BITS
-    return {crc32(candidate_id.encode(errors="surrogatepass"), seed) >> dropped for candidate_id in ids}
+def packed_hashes(checksums: array[int]) -> bytes:
+    """The hashes of ids by their checksums, ``HASH_BYTES`` each, the lowest byte first."""
+    raw = _little(checksums).tobytes()
+    # Shifted as one number, each hash is in the lower bits of its four bytes, and above them bits of its neighbour.
+    shifted = (int.from_bytes(raw, "little") >> _DROPPED_BITS).to_bytes(len(raw), "little")
+    hashes = bytearray(HASH_BYTES * len(checksums))
+    for byte in range(HASH_BYTES - 1):
+        hashes[byte::HASH_BYTES] = shifted[byte::4]
+    last = HASH_BYTES - 1
+    hashes[last::HASH_BYTES] = shifted[last::4].translate(_WITHOUT_NEIGHBOUR)
+    return bytes(hashes)
+
+
+def unpacked_hashes(packed: bytes) -> list[int]:
+    """What :func:`packed_hashes` packed."""
+    buffer = bytearray(len(packed) // HASH_BYTES * 4)
+    for byte in range(HASH_BYTES):
+        buffer[byte::4] = packed[byte::HASH_BYTES]
+    return _little(array("I", bytes(buffer))).tolist()
+
+
+def _little(numbers: array[int]) -> array[int]:
+    """Numbers as they lie on a machine whose lowest byte comes first; the same the other way round."""
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers
 
 
 def entries_of(hashes: Iterable[int], place: int) -> list[int]:

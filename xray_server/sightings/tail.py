@@ -7,16 +7,15 @@ they are: it names the hashes of their ids, three bytes each, page by page.
 from __future__ import annotations
 
 import itertools
-import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from xray.exceptions import StoreError
-from xray_server.sightings.entries import HASH_BYTES, hashes_of
+from xray_server.sightings.entries import HASH_BYTES, packed_hashes, unpacked_hashes
 from xray_server.sightings.pages import Place, pack_places, unpack_places
 
 PAGES_PER_RECORD = 4096
@@ -31,15 +30,29 @@ _decode = msgspec.msgpack.Decoder(tuple[bytes, list[int], bytes]).decode
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A page and the hashes of its ids."""
+    """A page and the hashes of its ids.
+
+    Args:
+        place: The page.
+        packed: The hashes, ``HASH_BYTES`` each; an id that the page has twice may have its hash twice.
+    """
 
     place: Place
-    hashes: Sequence[int]
+    packed: bytes
+
+    def __len__(self) -> int:
+        """How many hashes there are."""
+        return len(self.packed) // HASH_BYTES
+
+    @property
+    def hashes(self) -> list[int]:
+        """The hashes as numbers."""
+        return unpacked_hashes(self.packed)
 
 
-def listed(place: Place, ids: Iterable[str]) -> Listed:
-    """A page with the distinct hashes of its ids."""
-    return Listed(place, sorted(hashes_of(ids)))
+def listed(place: Place, checksums: array[int]) -> Listed:
+    """A page with the hashes of its ids, by their checksums."""
+    return Listed(place, packed_hashes(checksums))
 
 
 def records_of(pages: Sequence[Listed]) -> Iterator[Sequence[Listed]]:
@@ -55,14 +68,8 @@ def needle(known: int) -> bytes:
 
 def pack_tail(pages: Sequence[Listed]) -> bytes:
     """A record of some pages."""
-    numbers = array("I", itertools.chain.from_iterable(page.hashes for page in pages))
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    raw, buffer = numbers.tobytes(), bytearray(HASH_BYTES * len(numbers))
-    for byte in range(HASH_BYTES):
-        buffer[byte::HASH_BYTES] = raw[byte::4]
-    counts = [len(page.hashes) for page in pages]
-    data: bytes = _encode((pack_places([page.place for page in pages], _LEVEL), counts, bytes(buffer)))
+    places = pack_places([page.place for page in pages], _LEVEL)
+    data: bytes = _encode((places, list(map(len, pages)), b"".join([page.packed for page in pages])))
     return data
 
 
@@ -73,16 +80,11 @@ def unpack_tail(data: bytes) -> Iterator[Listed]:
         StoreError: The bytes are damaged.
     """
     places, counts, raw = _opened(data)
-    buffer = bytearray(len(raw) // HASH_BYTES * 4)
-    for byte in range(HASH_BYTES):
-        buffer[byte::4] = raw[byte::HASH_BYTES]
-    numbers = array("I", bytes(buffer))
-    if sys.byteorder == "big":
-        numbers.byteswap()
     start = 0
     for place, count in zip(unpack_places(places), counts, strict=True):
-        yield Listed(place, numbers[start : start + count])
-        start += count
+        stop = start + count * HASH_BYTES
+        yield Listed(place, raw[start:stop])
+        start = stop
 
 
 def search_tail(data: bytes, known: int) -> list[Place]:
@@ -102,7 +104,7 @@ def search_tail(data: bytes, known: int) -> list[Place]:
         if at % HASH_BYTES == 0:
             found.append(bisect_right(ends, at // HASH_BYTES))
         at = raw.find(wanted, at + 1)
-    return unpack_places(packed, found) if found else []
+    return unpack_places(packed, list(dict.fromkeys(found))) if found else []
 
 
 def _opened(data: bytes) -> tuple[bytes, list[int], bytes]:

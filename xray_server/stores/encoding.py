@@ -44,11 +44,12 @@ def unpacked(packed: str | bytes) -> str | bytes:
     return zstandard.ZstdDecompressor().decompress(packed) if isinstance(packed, bytes) else packed
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a value is a number that every store keeps as it is: finite, within 64 bits, no boolean."""
-    if type(value) is float:
+    kind = type(value)
+    if kind is float:
         return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return kind is int and bool(-(2**63) <= value < 2**63)
 
 
 def merge_declarations(

@@ -57,12 +57,12 @@ async def note(database: AsyncDatabase[Raw], project: str, pages: Sequence[Candi
         project: The project.
         pages: The pages, each with the candidates that came.
     """
-    came = [listed(Place(page.stage_id, page.page, page.started_at), page.ids) for page in pages]
+    came = [listed(Place(page.stage_id, page.page, page.started_at), page.checksums) for page in pages]
     records = [
         {
             "_id": {"p": project, "o": ObjectId()},
             "pages": len(record),
-            "entries": sum(len(page.hashes) for page in record),
+            "entries": sum(map(len, record)),
             "data": pack_tail(record),
         }
         for record in records_of(came)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-import struct
+import sys
 import zlib
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -75,6 +76,7 @@ class Table:
         self._names = frozenset(self.kinds)
         # The copied fields come last, in their own order, and the rest behind them.
         self._own = self.stored[: -1 - len(copied)]
+        self._copied = [(name, f"pipeline_{name}") for name in copied]
         self._converted = [(field, storage) for field, storage in self._plan if storage in ("id", "json")]
         self._select: dict[str, str] = {}
 
@@ -100,16 +102,17 @@ class Table:
         if self.copied:
             pipeline = flat.pop("pipeline", None)
             if pipeline:
-                for name in self.copied:
-                    flat[f"pipeline_{name}"] = pipeline.get(name)
+                for name, column in self._copied:
+                    flat[column] = pipeline.get(name)
         if not flat.keys() <= self._names:
             unknown = min(flat.keys() - self._names)
             raise StoreError(f"A document of {self.name} has no field '{unknown}'.", path=unknown)
         values: list[Any] = list(map(flat.get, self.stored))
         values.pop()
+        number = words.number
         for place in self._words:
             if values[place] is not None:
-                values[place] = words.number(values[place])
+                values[place] = number(values[place])
         for place, storage in self._changed:
             value = values[place]
             if value is not None:
@@ -176,16 +179,20 @@ METRIC_OTHER: Final = "o"  # may hold anything, so that only the evaluator knows
 """What stands for a metric's value in ``stage_metrics`` where it is no number; every number is less than a text."""
 
 
-def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str | None, int | float | str]]:
-    """The rows of a stage's metrics: name, key (``price_too_high`` of ``label_share``), number or what else it is."""
-    found: list[tuple[str, str | None, int | float | str]] = []
+MetricRow = tuple[str, str | None, int | float | str]
+"""Name, key (``price_too_high`` of ``label_share``), and the number or what stands for it."""
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
+    """The rows of a stage's metrics."""
+    found: list[MetricRow] = []
     for name, value in metrics.items():
-        if is_number(value):
-            found.append((name, None, value))
-        elif isinstance(value, dict):
-            entries = [(name, key, number) for key, number in value.items() if is_number(number)]
+        if type(value) is dict:
+            entries: list[MetricRow] = [(name, key, number) for key, number in value.items() if is_number(number)]
             found += entries
             found.append((name, None, METRIC_TABLE if len(entries) == len(value) else METRIC_OTHER))
+        elif is_number(value):
+            found.append((name, None, value))
         else:
             found.append((name, None, METRIC_NULL if value is None else METRIC_OTHER))
     return found
@@ -216,18 +223,24 @@ def encode_page(
     page: CandidatePage, row: int, project: int, run_id: str | None, compress: Callable[[bytes], bytes]
 ) -> tuple[Any, ...]:
     """The values of ``PAGE_COLUMNS``; ``run_id`` is what the stage's own row has."""
-    crc32 = zlib.crc32
-    marks = [crc32(text.encode(), _ID_SEED) & 0xFFFF for text in page.ids]
-    marks += [crc32(text.encode(), _LABEL_SEED) & 0xFFFF for text in page.reason_labels]
-    marked = struct.pack(f">{len(marks)}H", *marks)
+    marked = _id_marks(page.checksums) + b"".join(map(_label_mark, page.reason_labels))
     named = None if page.run_id == run_id else page.run_id
     text, digits = page_parts(page, named)
     low, high = page.ranges.get("score", (None, None))
     return row, project, page.started_at, len(page.seqs), low, high, marked, compress(text) + digits
 
 
-_ID_SEED = zlib.crc32(b"candidate_id\0")
-_LABEL_SEED = zlib.crc32(b"reason_label\0")
+def _id_marks(checksums: array[int]) -> bytes:
+    """The marks of a page's ids."""
+    low, high = (0, 1) if sys.byteorder == "little" else (3, 2)
+    raw, marks = checksums.tobytes(), bytearray(2 * len(checksums))
+    marks[0::2], marks[1::2] = raw[high::4], raw[low::4]
+    return bytes(marks)
+
+
+@functools.lru_cache(maxsize=4096)  # a few words in page after page
+def _label_mark(label: str) -> bytes:
+    return mark("reason_label", label)
 
 
 def decode_page(stage_id: str, run_id: str | None, row: Sequence[Any], decompressor: Decompressor) -> CandidatePage:

@@ -52,11 +52,11 @@ def note(connection: sqlite3.Connection, project: int, pages: Mapping[int, Candi
         project: The project's number.
         pages: The pages by their row, each with the candidates that came.
     """
-    came = [listed(_place(row, page.started_at), page.ids) for row, page in pages.items()]
+    came = [listed(_place(row, page.started_at), page.checksums) for row, page in pages.items()]
     for record in records_of(came):
         connection.execute(
             "INSERT INTO sighting_tail (project, pages, entries, data) VALUES (?, ?, ?, ?)",
-            (project, len(record), sum(len(page.hashes) for page in record), pack_tail(record)),
+            (project, len(record), sum(map(len, record)), pack_tail(record)),
         )
 
 
@@ -247,7 +247,7 @@ def _of_backlog(connection: sqlite3.Connection, decompressor: Decompressor, proj
     return Step(
         project,
         backlog=(first, after),
-        pages=[listed(_place(row, page.started_at), page.ids) for row, page in pages],
+        pages=[listed(_place(row, page.started_at), page.checksums) for row, page in pages],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sqlite3
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ as its text. ``own_id``: an id that is mostly the row's own ``run_id``, and then
 MAX_KNOWN_WORDS = 100_000
 
 
+@functools.lru_cache(maxsize=4096)  # stages name their run's again and again
 def id_value(text: str) -> bytes | str:
     """An id as it lies in the file."""
     return bytes.fromhex(text.replace("-", "")) if is_id(text) else text

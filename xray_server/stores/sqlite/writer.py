@@ -3,8 +3,7 @@
 Batches that wait at the same time share a transaction and its one flush to the disk (*group commit*). Where such a
 transaction fails, each of its batches gets one of its own, so that a bad batch fails alone.
 
-Rows are read and inserted by the hundred: each statement lets go of the interpreter's lock and has to wait for it
-again, which costs far more than the statement where another thread is busy.
+Rows are read and inserted by the hundred; ``inserting.py`` says why.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ import functools
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from xray.exceptions import StoreError
@@ -26,12 +24,13 @@ from xray_server.stores.base import Bucket, WriteBatch
 from xray_server.stores.encoding import from_json, merge_declarations, to_json
 from xray_server.stores.sqlite import rows, sightings, zones
 from xray_server.stores.sqlite.dictionaries import Compressor, Decompressor, read_dictionary
+from xray_server.stores.sqlite.inserting import in_groups, insert
+from xray_server.stores.sqlite.metric_index import IndexRow, MetricIndex
 from xray_server.stores.sqlite.rollups import mark_dirty
 from xray_server.stores.sqlite.rows import RUNS, STAGES, Table
 from xray_server.stores.sqlite.values import Words, id_text, id_value
 
 MAX_BATCHES_PER_TRANSACTION = 256
-VALUES_PER_STATEMENT = 2000
 ROWS_PER_READ = 200
 _NOTHING: Document = {}
 
@@ -76,7 +75,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._jobs: queue.SimpleQueue[Job | Change | None] = queue.SimpleQueue()
-        self._metrics: dict[tuple[int, str, str | None], int] = {}
+        self._metrics = MetricIndex(connection)
         self._dirty: set[tuple[str, Bucket]] = set()
         self._words = Words(connection)
         self._compressor = Compressor(connection)
@@ -135,7 +134,7 @@ class Writer:
             return None
         except Exception as error:
             # Whatever it was, the sender has to hear that the batch is not stored; the thread goes on.
-            self._metrics.clear()
+            self._metrics.forget()
             self._words.forget()
             try:
                 if self._connection.in_transaction:
@@ -169,8 +168,8 @@ class Writer:
         rows_of: dict[str, int] = {}
         new: list[list[Any]] = []
         changed: list[list[Any]] = []
-        dropped: list[tuple[Any, ...]] = []
-        added: list[tuple[Any, ...]] = []
+        dropped: list[IndexRow] = []
+        added: list[IndexRow] = []
         for document_id, partial in partials.items():
             row, before = there.get(document_id, (None, _NOTHING))
             after = merge_into({**before, "id": document_id}, partial)
@@ -187,27 +186,21 @@ class Writer:
             rows_of[document_id] = row
             if table is not STAGES:
                 continue
-            self._dirty.update((project, bucket) for bucket in changed_buckets(before, after))
-            if before.get("metrics") != after.get("metrics"):
-                dropped += self._metric_rows(number, row, before.get("metrics"))
-                added += self._metric_rows(number, row, after.get("metrics"))
+            self._dirty.update([(project, bucket) for bucket in changed_buckets(before, after)])
+            old, now = before.get("metrics"), after.get("metrics")
+            if old != now:
+                dropped += self._metrics.rows(number, row, old)
+                added += self._metrics.rows(number, row, now)
         marks = ", ".join(f'"{name}" = ?' for name in table.stored)
         self._connection.executemany(f"UPDATE {table.name} SET {marks} WHERE row = ?", changed)
-        self._insert(table.name, ("row", "project", *table.stored), new)
-        if dropped:
-            self._connection.executemany(
-                "DELETE FROM stage_metrics WHERE metric = ? AND value = ? AND stage = ?", dropped
-            )
-        # In the order of the tree, numbers before texts: neighbours go into it together.
-        texts = [one for one in added if type(one[1]) is str]
-        added = sorted(one for one in added if type(one[1]) is not str) + sorted(texts)
-        self._insert("stage_metrics", ("metric", "value", "stage"), added)
+        insert(self._connection, table.name, ("row", "project", *table.stored), new)
+        self._metrics.change(dropped, added)
         return rows_of, partials.keys() - there.keys()
 
     def _read(self, table: Table, project: int, ids: Iterable[str]) -> dict[str, tuple[int, Document]]:
         """The documents that there are of these ids, with their rows."""
         found: dict[str, tuple[int, Document]] = {}
-        for some in _in_groups([id_value(one) for one in ids], ROWS_PER_READ):
+        for some in in_groups([id_value(one) for one in ids], ROWS_PER_READ):
             padded = some + [None] * (ROWS_PER_READ - len(some))  # one statement for any number, prepared once
             query = (
                 f"SELECT row, {table.columns()} FROM {table.name}"
@@ -225,38 +218,6 @@ class Writer:
             number = int(self._connection.execute(query).fetchone()[0])
         self._next_row[table.name] = number + 1
         return number
-
-    def _metric_rows(self, project: int, row: int, metrics: Mapping[str, Any] | None) -> list[tuple[Any, ...]]:
-        known = self._metrics
-        return [
-            (known.get((project, name, key)) or self._metric(project, name, key), value, row)
-            for name, key, value in rows.metric_rows(metrics or {})
-        ]
-
-    def _metric(self, project: int, metric: str, key: str | None) -> int:
-        """The number of the name of a metric, or of an entry of one that is a table, made where it has none."""
-        name = metric if key is None else f"{metric}.{key}"
-        self._connection.execute(
-            "INSERT INTO metric_names (project, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (project, name)
-        )
-        number: int = self._connection.execute(
-            "SELECT metric FROM metric_names WHERE project = ? AND name = ?", (project, name)
-        ).fetchone()[0]
-        # The names inside tables are the users' own: without a bound their number grows for ever.
-        if len(self._metrics) >= 100_000:
-            self._metrics.clear()
-        self._metrics[project, metric, key] = number
-        return number
-
-    def _insert(self, table: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
-        """Insert rows, as many in a statement as it takes values."""
-        names = ", ".join(f'"{name}"' for name in columns)
-        marks = f"({', '.join('?' * len(columns))})"
-        for some in _in_groups(values, max(1, VALUES_PER_STATEMENT // len(columns))):
-            self._connection.execute(
-                f"INSERT INTO {table} ({names}) VALUES {', '.join([marks] * len(some))}",
-                list(chain.from_iterable(some)),
-            )
 
     # --- candidates ---------------------------------------------------------------------------------------------
 
@@ -287,26 +248,26 @@ class Writer:
         replaced = [(row,) for row in there.keys() & pages.keys()]
         if replaced:
             self._connection.executemany("DELETE FROM pages WHERE row = ?", replaced)
-        self._insert("pages", rows.PAGE_COLUMNS, values)
+        insert(self._connection, "pages", rows.PAGE_COLUMNS, values)
         zones.keep(self._connection, self._words.number, {row: page.zones for row, page in pages.items()})
         sightings.note(self._connection, number, {row: came[row] for row in pages})
 
     def _find_stages(self, project: int, ids: set[str], stage_rows: dict[str, int]) -> set[str]:
         """Add the rows of stages of which nothing but pages came; those that are not there get an empty one."""
-        for some in _in_groups([id_value(one) for one in ids], ROWS_PER_READ):
+        for some in in_groups([id_value(one) for one in ids], ROWS_PER_READ):
             query = f"SELECT id, row FROM stages WHERE project = ? AND id IN ({', '.join('?' * len(some))})"
             stage_rows.update((id_text(found), row) for found, row in self._connection.execute(query, (project, *some)))
         missing = ids - stage_rows.keys()
         for stage_id in missing:
             stage_rows[stage_id] = self._new_row(STAGES)
         empty = [(stage_rows[stage_id], project, id_value(stage_id)) for stage_id in missing]
-        self._insert("stages", ("row", "project", "id"), empty)
+        insert(self._connection, "stages", ("row", "project", "id"), empty)
         return missing
 
     def _read_pages(self, wanted: Mapping[int, CandidatePage]) -> dict[int, CandidatePage]:
         """The pages that there are in the places of those that came; a page that came is of the same run."""
         found: dict[int, CandidatePage] = {}
-        for some in _in_groups(list(wanted), ROWS_PER_READ):
+        for some in in_groups(list(wanted), ROWS_PER_READ):
             query = f"SELECT {rows.PAGE_READ} FROM pages WHERE row IN ({', '.join('?' * len(some))})"
             for row in self._connection.execute(query, some).fetchall():
                 page = wanted[row[0]]
@@ -327,8 +288,3 @@ class Writer:
                 " ON CONFLICT (project, stage_type) DO UPDATE SET metrics = excluded.metrics",
                 (project, stage_type, to_json(merged)),
             )
-
-
-def _in_groups(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(values), size):
-        yield list(values[start : start + size])
