@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
@@ -14,8 +15,8 @@ import pytest
 
 from tests.end_to_end.traffic import CANDIDATES, Sender, run_events, whole_content
 from tests.mongodb import Databases, running
-from tests.server.stores_of import with_open
 from tests.service import Service, start_service
+from xray_server.conformance.suite import with_open
 from xray_server.stores.mongo import MongoStore
 
 KILLS = 20
@@ -73,7 +74,7 @@ class Writers:
 def look_at(url: str, writers: Writers, service: str) -> None:
     """Hold what is stored to what was acknowledged; then send again what was not, as senders do."""
     assert writers.refused, "no write was cut off"
-    runs, stages, candidates = with_open(MongoStore(url), whole_content)
+    runs, stages, candidates = asyncio.run(with_open(MongoStore(url), whole_content))
     expected = {number: run_events(number, "crashes") for number in (*writers.acknowledged, *writers.refused)}
     for number in writers.acknowledged:
         whole(expected[number], runs, stages, candidates)
@@ -87,7 +88,7 @@ def look_at(url: str, writers: Writers, service: str) -> None:
     sender = Sender()
     for number in writers.refused:
         assert sender.post(service, expected[number])
-    runs, stages, candidates = with_open(MongoStore(url), whole_content)
+    runs, stages, candidates = asyncio.run(with_open(MongoStore(url), whole_content))
     for events in expected.values():
         whole(events, runs, stages, candidates)
     assert len(runs) == len(expected)

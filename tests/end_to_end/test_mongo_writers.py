@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -10,8 +11,8 @@ from typing import Any
 
 from tests.end_to_end.traffic import Sender, run_events, whole_content
 from tests.mongodb import Databases
-from tests.server.stores_of import with_open
 from tests.service import start_service
+from xray_server.conformance.suite import with_open
 from xray_server.stores.mongo import MongoStore
 
 RUNS = 40
@@ -57,6 +58,6 @@ def test_fifty_writers_over_two_services_leave_what_one_leaves(tmp_path: Path, d
 
         with ThreadPoolExecutor(WRITERS) as threads:
             list(threads.map(write, range(WRITERS)))
-        expected, found = (with_open(MongoStore(url), whole_content) for url in (orderly, shared))
+        expected, found = (asyncio.run(with_open(MongoStore(url), whole_content)) for url in (orderly, shared))
     assert len(found[0]) == RUNS
     assert found == expected

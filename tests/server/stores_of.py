@@ -20,19 +20,6 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue("databases").url(tmp_path)
 
 
-def with_open(store, use):
-    """``await use(store)`` with the store open."""
-
-    async def run():
-        await store.open()
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
 def with_service(store_url, use, **settings):
     """``await use(client)`` with an HTTP client of a service in this process, over the store that the URL names."""
 

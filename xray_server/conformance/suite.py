@@ -6,9 +6,28 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from xray_server.stores.base import Store
+
+T = TypeVar("T")
+
+
+async def with_open(store: Store, use: Callable[[Store], Awaitable[T]]) -> T:
+    """Open a store, use it, and close it.
+
+    Args:
+        store: The store, not open.
+        use: What to do with it.
+
+    Returns:
+        What ``use`` returned.
+    """
+    await store.open()
+    try:
+        return await use(store)
+    finally:
+        await store.close()
 
 
 class StoreSuite(ABC):
@@ -29,11 +48,6 @@ class StoreSuite(ABC):
         """Use an open store in an event loop of its own, and close it."""
 
         async def run() -> Any:
-            store = await self.make_store(place)
-            await store.open()
-            try:
-                return await use(store)
-            finally:
-                await store.close()
+            return await with_open(await self.make_store(place), use)
 
         return asyncio.run(run())

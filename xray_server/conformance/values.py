@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from xray_server.conformance.suite import StoreSuite
 from xray_server.pages import paginate
 from xray_server.query.ast import EVERYTHING, And, Compare, Condition, Exists, Field, Metric, Not, Reference, Scan, Test
 from xray_server.query.evaluate import matches
-from xray_server.stores.base import Store, Values, WriteBatch
+from xray_server.stores.base import Grouped, Store, WriteBatch
 from xray_server.testing_data import (
     PROJECT,
     STAGE_CONDITIONS,
@@ -23,11 +25,9 @@ from xray_server.testing_data import (
     value_of,
 )
 
-_WANTED: tuple[Reference, ...] = (
-    Field(("id",)),
-    Field(("type",)),
-    Field(("pipeline", "label")),
-    Field(("pipeline", "started_at")),
+_EVERY = Scan("stages")
+_BY = (Field(("type",)), Field(("pipeline", "label")), Field(("run_id",)), Field(("id",)))
+_NUMBERS: tuple[Reference, ...] = (
     Field(("duration_ms",)),
     Metric("failed"),
     Metric("fail_ratio"),
@@ -35,14 +35,24 @@ _WANTED: tuple[Reference, ...] = (
     Metric("label_counts", "other"),
     Metric("never_seen"),
 )
-_EVERY = Scan("stages")
+_WAYS: tuple[tuple[tuple[Field, ...], int | None], ...] = (
+    ((), None),
+    (_BY[:1], None),
+    (_BY[:2], 86_400_000),
+    (_BY, 60_000),
+    ((), 3_600_000),
+)
+"""By which fields, and by how long spans of time, stages are grouped."""
+
+_Found = dict[tuple[Any, ...], tuple[int, list[list[float]]]]
+"""Keys and start of the span → the count, and the sorted numbers of each reference."""
 
 
 class ValuesContract(StoreSuite):
-    """``values``, which a store may leave out, and ``pages_of_many``."""
+    """``grouped``, which a store may leave out, and ``pages_of_many``."""
 
-    def test_values_are_those_of_exactly_the_stages_that_fit(self, tmp_path: Path) -> None:
-        """Whatever the condition, a store that gives values gives those of all stages that satisfy it, of no others."""
+    def test_groups_are_of_exactly_the_stages_that_fit(self, tmp_path: Path) -> None:
+        """Whatever the condition, a store that groups counts all stages that satisfy it, and no others."""
         stages = sample_stages(sample_runs())
         odd: dict[str, Any] = {"failed": [7], "fail_ratio": "high"}
         stages_and_odd = stages | {
@@ -53,15 +63,18 @@ class ValuesContract(StoreSuite):
         async def use(store: Store) -> None:
             for project, given in ((PROJECT, stages), ("with odd ones", stages_and_odd)):
                 await store.write(project, WriteBatch(runs=sample_runs(), stages=given))
-                for condition in conditions:
-                    found = await store.values(project, Scan("stages", stage=condition), _WANTED)
+                for number, condition in enumerate(conditions):
+                    by, span_ms = _WAYS[number % len(_WAYS)]
+                    found = await store.grouped(project, Scan("stages", stage=condition), by, span_ms, _NUMBERS)
                     expected = [stage for stage in given.values() if matches(condition, stage)]
                     if found is not None:
-                        assert _rows(found) == sorted(map(_values, expected), key=str)
+                        assert _together([found]) == _expected(expected, by, span_ms), (condition, by, span_ms)
+                        assert found.stages == len(expected)
+                        assert found.last is None
 
         self.with_store(tmp_path, use)
 
-    def test_values_are_of_the_run_s_condition_too(self, tmp_path: Path) -> None:
+    def test_groups_are_of_the_run_s_condition_too(self, tmp_path: Path) -> None:
         """A condition on the run counts, on a field that its stages have too and on one that only the run has."""
         runs, stages = sample_runs(), sample_stages(sample_runs())
         conditions: list[Condition] = [
@@ -73,15 +86,34 @@ class ValuesContract(StoreSuite):
         async def use(store: Store) -> None:
             await store.write(PROJECT, sample_batch())
             for condition in conditions:
-                found = await store.values(PROJECT, Scan("stages", pipeline=condition), _WANTED)
                 expected = [stage for stage in stages.values() if matches(condition, runs[stage["run_id"]])]
-                if found is not None:
-                    assert _rows(found) == sorted(map(_values, expected), key=str)
+                for by, span_ms in _WAYS:
+                    found = await store.grouped(PROJECT, Scan("stages", pipeline=condition), by, span_ms, _NUMBERS)
+                    if found is not None:
+                        assert _together([found]) == _expected(expected, by, span_ms)
 
         self.with_store(tmp_path, use)
 
-    def test_values_go_on_where_they_stopped(self, tmp_path: Path) -> None:
-        """Read in parts, each stage comes once, the latest first; those that began at one time, or never, too."""
+    def test_spans_of_time_are_counted_from_1970(self, tmp_path: Path) -> None:
+        """A stage lies in the span that begins last before it, or with it, also before 1970; or it has no start."""
+        starts = (None, 0, 1, 59_999, 60_000, -1, -60_000, -60_001, 1_793_491_200_000, 1_793_491_259_999)
+        stages = sample_stages(sample_runs())
+        for stage, start in zip(stages.values(), starts, strict=False):
+            stage.pop("started_at", None)
+            if start is not None:
+                stage["started_at"] = start
+
+        async def use(store: Store) -> None:
+            await store.write(PROJECT, WriteBatch(stages=stages))
+            for span_ms in (60_000, 86_400_000):
+                found = await store.grouped(PROJECT, _EVERY, (), span_ms, ())
+                if found is not None:
+                    assert _together([found]) == _expected(stages.values(), (), span_ms, ())
+
+        self.with_store(tmp_path, use)
+
+    def test_groups_go_on_where_they_stopped(self, tmp_path: Path) -> None:
+        """Read in parts, each stage counts once, the latest first; those that began at one time, or never, too."""
         stages = sample_stages(sample_runs())
         for number, stage in enumerate(stages.values()):
             if number % 4:
@@ -92,30 +124,32 @@ class ValuesContract(StoreSuite):
             await store.write(PROJECT, WriteBatch(stages=stages))
             for condition in (EVERYTHING, filtering, And((filtering, Test(Metric("failed"), Compare("gte", 0))))):
                 wanted = [stage for stage in stages.values() if matches(condition, stage)]
-                found: list[tuple[Any, ...]] = []
-                after: tuple[Any, ...] | None = None
-                while True:
-                    scan = Scan("stages", stage=condition, after=after, limit=2)
-                    part = await store.values(PROJECT, scan, (Field(("started_at",)), *_WANTED))
-                    if part is None:
-                        return
-                    found += zip(*part.columns, strict=True)
-                    if part.stages < 2:
-                        break
-                    after = part.last
-                starts = [row[0] for row in found]
-                assert starts == sorted(starts, key=lambda start: (start is not None, start), reverse=True)
-                assert sorted((row[1:] for row in found), key=str) == sorted(map(_values, wanted), key=str)
+                for limit in (1, 2, 7, len(wanted)):
+                    parts: list[Grouped] = []
+                    after: tuple[Any, ...] | None = None
+                    while not parts or after is not None:
+                        scan = Scan("stages", stage=condition, after=after, limit=limit)
+                        part = await store.grouped(PROJECT, scan, _BY, 1, _NUMBERS)
+                        if part is None:
+                            return
+                        assert part.stages <= limit
+                        assert part.stages or part.last is None
+                        parts.append(part)
+                        after = part.last
+                    of_parts = [[group.span for group in part.groups] for part in parts if part.groups]
+                    orders = [[(span is not None, span or 0) for span in spans] for spans in of_parts]
+                    assert all(min(one) >= max(next_) for one, next_ in itertools.pairwise(orders))
+                    assert _together(parts) == _expected(wanted, _BY, 1)
 
         self.with_store(tmp_path, use)
 
-    def test_values_do_not_mix_projects(self, tmp_path: Path) -> None:
+    def test_groups_do_not_mix_projects(self, tmp_path: Path) -> None:
         """Nothing of another project is counted."""
 
         async def use(store: Store) -> None:
             await store.write("other", sample_batch())
-            found = await store.values(PROJECT, _EVERY, _WANTED)
-            assert found is None or found.stages == 0
+            found = await store.grouped(PROJECT, _EVERY, _BY, 1000, _NUMBERS)
+            assert found is None or (found.stages == 0 and not found.groups)
 
         self.with_store(tmp_path, use)
 
@@ -155,16 +189,32 @@ class ValuesContract(StoreSuite):
         self.with_store(tmp_path, use)
 
 
-def _rows(found: Values) -> list[tuple[Any, ...]]:
-    assert len(found.columns) == len(_WANTED)
-    assert all(len(column) == found.stages for column in found.columns)
-    return sorted(zip(*found.columns, strict=True), key=str)
+def _together(parts: Sequence[Grouped]) -> _Found:
+    """What some answers say, put together."""
+    found: _Found = {}
+    for part in parts:
+        assert sum(group.count for group in part.groups) == part.stages
+        for group in part.groups:
+            kind = (*group.keys, group.span)
+            count, numbers = found.get(kind, (0, [[] for _ in group.numbers]))
+            numbers = [sorted([*one, *other]) for one, other in zip(numbers, group.numbers, strict=True)]
+            found[kind] = count + group.count, numbers
+    return found
 
 
-def _values(stage: Any) -> tuple[Any, ...]:
-    """What ``values`` gives of a stage."""
-    given = [value_of(stage, reference) for reference in _WANTED]
-    return tuple(
-        value if isinstance(reference, Field) or type(value) in (int, float) else None
-        for reference, value in zip(_WANTED, given, strict=True)
-    )
+def _expected(
+    stages: Iterable[Any], by: Sequence[Field], span_ms: int | None, numbers: Sequence[Reference] = _NUMBERS
+) -> _Found:
+    """What a store has to say of some stages."""
+    found: _Found = {}
+    for stage in stages:
+        start = stage.get("started_at")
+        span = None if span_ms is None or start is None else start // span_ms * span_ms
+        count, given = found.get((*(value_of(stage, one) for one in by), span), (0, [[] for _ in numbers]))
+        values = [value_of(stage, one) for one in numbers]
+        given = [
+            sorted([*some, value]) if type(value) in (int, float) else some
+            for some, value in zip(given, values, strict=True)
+        ]
+        found[(*(value_of(stage, one) for one in by), span)] = count + 1, given
+    return found

@@ -29,8 +29,7 @@ UNITS: dict[str, Callable[[dt.datetime], dt.datetime]] = {
 """Unit → the local time at which it begins; weeks begin on Monday."""
 
 _KEYS = ("unit", "timezone")
-_DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
-"""A day and an hour: most lie in one bucket each."""
+_DAY_MS, _HOUR_MS, _QUARTER_MS, _MINUTE_MS = 86_400_000, 3_600_000, 900_000, 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +54,49 @@ class Bucket:
             return None
         return _start(self.unit, self.timezone, milliseconds // 60_000)
 
-    def starts_of(self, moments: Iterable[int | None]) -> list[str | None]:
-        """What :meth:`start_of` says of each of many moments."""
-        zone = ZoneInfo(self.timezone)
+    @property
+    def spans_ms(self) -> tuple[int, ...]:
+        """How long the spans of time may be that lie in one bucket each, counted from 1970 on: the longest first.
 
-        def of_span(span_ms: int, number: int) -> str | None:
-            """The bucket in which a whole span of time lies; None where it does not lie in one."""
-            first, last = number * span_ms, (number + 1) * span_ms - 1
-            begin = self.start_of(first)
-            if begin != self.start_of(last) or _offset(zone, first) != _offset(zone, last):
-                return None  # clocks may have jumped in between, and back over the bucket's beginning
-            return begin
+        All of the last length surely do; of a longer one :meth:`of_spans` tells.
+        """
+        if self.unit == "minute":
+            return (_MINUTE_MS,)
+        if self.timezone == "UTC":
+            return (_HOUR_MS if self.unit == "hour" else _DAY_MS,)
+        return _HOUR_MS, _QUARTER_MS, _MINUTE_MS
 
-        of_day: dict[int, str | None] = {}
-        of_hour: dict[int, str | None] = {}
-        found: list[str | None] = []
-        for moment in moments:
-            if moment is None:
-                found.append(None)
+    def of_spans(self, starts: Iterable[int | None], span_ms: int) -> dict[int | None, str | None] | None:
+        """The beginning of the bucket that each of some spans of time lies in; None where one is in several buckets.
+
+        Args:
+            starts: The starts of the spans, in milliseconds since 1970; None is none.
+            span_ms: How long they are: one of :attr:`spans_ms`.
+        """
+        found: dict[int | None, str | None] = {None: None}
+        whole: dict[int, str | None] = {}
+        for start in starts:
+            if start in found or start is None:
                 continue
-            day = moment // _DAY_MS
-            if day not in of_day:
-                of_day[day] = of_span(_DAY_MS, day)
-            one = of_day[day]
-            if one is None:
-                hour = moment // _HOUR_MS
-                if hour not in of_hour:
-                    of_hour[hour] = of_span(_HOUR_MS, hour)
-                one = of_hour[hour] or self.start_of(moment)
-            found.append(one)
+            if span_ms == self.spans_ms[-1]:
+                found[start] = self.start_of(start)
+                continue
+            hour = start // _HOUR_MS
+            if hour not in whole:
+                whole[hour] = self._of_span(hour * _HOUR_MS, _HOUR_MS)
+            begin = whole[hour] or self._of_span(start, span_ms)
+            if begin is None:
+                return None
+            found[start] = begin
         return found
+
+    def _of_span(self, first: int, span_ms: int) -> str | None:
+        """The bucket in which a whole span of time lies; None where it does not lie in one."""
+        last, zone = first + span_ms - 1, ZoneInfo(self.timezone)
+        begin = self.start_of(first)
+        if begin != self.start_of(last) or _offset(zone, first) != _offset(zone, last):
+            return None  # clocks may have jumped in between, and back over the bucket's beginning
+        return begin
 
 
 def _offset(zone: ZoneInfo, milliseconds: int) -> dt.timedelta | None:

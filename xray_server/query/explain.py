@@ -75,6 +75,7 @@ async def explain_figures(store: Store, project: str, aggregation: Aggregation) 
             f"The hours from {first} to {end} come out of rollups, which say the same as their stages.",
             "The stages before and after them are read, and those without a start.",
             f"Where no more than {aggregate.FEW:,} stages satisfy the conditions, these are read, and no rollups.",
+            f"The same goes for rollups that stand for fewer than {aggregate.STAGES_FOR_A_ROLLUP} stages each.",
         ]
     else:
         steps = ["Every stage that satisfies the conditions is read, the latest first."]

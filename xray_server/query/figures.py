@@ -17,6 +17,7 @@ from xray_server.documents import Document
 from xray_server.query import ast
 from xray_server.query.buckets import Bucket
 from xray_server.query.fields import kind_of
+from xray_server.stores.parts import Grouped
 
 MAX_GROUPS = 10_000
 
@@ -24,8 +25,6 @@ QUANTILES = {"$p50": 0.5, "$p90": 0.9, "$p99": 0.99}
 WEIGHTED = ("$weightedCount", "$weightedSum", "$weightedAvg")
 """Figures in which each stage counts for as many as its run stands for: one in ``sample_rate``."""
 
-_NUMBERS = (int, float)  # and not bool, which is an int too
-_STARTED_AT = ast.Field(("started_at",))
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -68,79 +67,85 @@ class Aggregation:
     explain: bool = False
 
 
-@dataclass(slots=True)
+class _Sums:
+    """What the numbers of rollups sum up to."""
+
+    __slots__ = ("bounds", "count", "has_sum", "parts")
+
+    def __init__(self) -> None:
+        self.parts: list[float] = []
+        """Their exact sum, as several floats."""
+        self.count = 0
+        """How many numbers these are."""
+        self.bounds: list[float] = []
+        """The smallest and the greatest of each rollup."""
+        self.has_sum = True
+        """False where a rollup's numbers are too large for a sum."""
+
+
 class _Numbers:
-    """The numbers of one metric or field in one group."""
+    """The numbers of one metric or field in one group: one by one, and of rollups their sums."""
 
-    each: array[float] = field(default_factory=lambda: array("d"))
-    """One by one, in the order of the scan."""
+    __slots__ = ("each", "sums", "weights", "whole")
 
-    whole: int | None = 0
-    """Their sum while all of them are integers, which floats could not keep exactly."""
-
-    weights: array[float] = field(default_factory=lambda: array("d"))
-    """Their weights; empty where nobody asks."""
-
-    parts: list[float] = field(default_factory=list)
-    """What the numbers of rollups sum up to, exactly, as several floats."""
-
-    count: int = 0
-    """How many these are."""
-
-    bounds: list[float] = field(default_factory=list)
-    """The smallest and the greatest of each rollup."""
-
-    has_sum: bool = True
-    """False where a rollup's numbers are too large for a sum."""
+    def __init__(self) -> None:
+        self.each = array("d")
+        self.whole: int | None = 0
+        """Their sum while all of them are integers, which floats could not keep exactly."""
+        self.weights: array[float] | None = None
+        """Their weights, where anybody asks."""
+        self.sums: _Sums | None = None
 
     def add(self, number: Any, weight: float | None) -> None:
         if isinstance(number, bool) or not isinstance(number, int | float):
             return
         self.each.append(number)
         if weight is not None:
+            self.weights = array("d") if self.weights is None else self.weights
             self.weights.append(weight)
         if self.whole is not None:
             self.whole = self.whole + number if isinstance(number, int) else None
 
-    def add_many(self, values: Sequence[Any]) -> None:
-        numbers = [value for value in values if type(value) in _NUMBERS]
+    def add_many(self, numbers: Sequence[float]) -> None:
         self.each.extend(numbers)
         if self.whole is not None:
-            self.whole = self.whole + sum(numbers) if all(type(value) is int for value in numbers) else None
+            self.whole = self.whole + sum(map(int, numbers)) if set(map(type, numbers)) <= {int} else None
 
     def add_summary(self, summary: Mapping[str, Any]) -> None:
         if not summary["count"]:
             return
-        self.count += summary["count"]
-        self.bounds += (summary["min"], summary["max"])
-        self.has_sum &= summary["sum"] is not None
+        sums = self.sums = _Sums() if self.sums is None else self.sums
+        sums.count += summary["count"]
+        sums.bounds += (summary["min"], summary["max"])
+        sums.has_sum &= summary["sum"] is not None
         parts = [summary["sum"] or 0.0, *summary["rest"]]
-        self.parts += parts
+        sums.parts += parts
         if self.whole is not None:
             self.whole = self.whole + sum(map(int, parts)) if all(part.is_integer() for part in parts) else None
 
     def figure(self, operator: str) -> float | None:
         if operator in WEIGHTED:
-            return _weighted(operator, self.each, self.weights)
-        total = self._sum()
+            return _weighted(operator, self.each, self.weights or ())
         if operator == "$sum":
-            return total
-        if not self.each and not self.count:
+            return self._sum()
+        count = len(self.each) + (self.sums.count if self.sums else 0)
+        if not count:
             return None
         if operator == "$avg":
-            return None if total is None else float(total) / (len(self.each) + self.count)
+            total = self._sum()
+            return None if total is None else float(total) / count
         if operator == "$min":
-            return min((*self.each, *self.bounds) if self.bounds else self.each)
+            return min((*self.each, *self.sums.bounds) if self.sums else self.each)
         if operator == "$max":
-            return max((*self.each, *self.bounds) if self.bounds else self.each)
+            return max((*self.each, *self.sums.bounds) if self.sums else self.each)
         return quantile(sorted(self.each), QUANTILES[operator])
 
     def _sum(self) -> float | None:
-        if not self.has_sum:
+        if self.sums and not self.sums.has_sum:
             return None
         if self.whole is not None:
             return self.whole
-        return _sum((*self.each, *self.parts) if self.parts else self.each)
+        return _sum((*self.each, *self.sums.parts) if self.sums else self.each)
 
 
 @dataclass(slots=True)
@@ -163,10 +168,15 @@ class Groups:
         self._aggregation = aggregation
         self.references = references_of(aggregation)
         self._groups: dict[bytes, _Group] = {}
-        by = tuple(reference for _, reference in aggregation.group_by)
-        self.wanted: tuple[ast.Reference, ...] = (_STARTED_AT, *by, *self.references)
-        """What :meth:`add_columns` takes the columns of."""
-        self.is_plain = all(kind_of("stages", reference) in ("id", "string") for reference in by)
+        places = {reference: place for place, reference in enumerate(self.references)}
+        self._figures = [
+            (value.name, value.operator, None if value.reference is None else places[value.reference])
+            for value in aggregation.values
+        ]
+        """Of each figure its name, its operator, and which of a group's numbers it is of."""
+        self.by = tuple(reference for _, reference in aggregation.group_by)
+        """The fields whose values make a group."""
+        self.is_plain = all(kind_of("stages", reference) in ("id", "string") for reference in self.by)
         """Whether groups are of texts only, so that equal ones are the same."""
 
     def add(self, stage: Mapping[str, Any], weight: float | None = None) -> None:
@@ -186,36 +196,21 @@ class Groups:
         for reference, numbers in zip(self.references, group.numbers, strict=True):
             numbers.add(_walk(stage, reference), weight)
 
-    def add_columns(self, columns: Sequence[Sequence[Any]], stages: int) -> None:
-        """Count many stages by their values.
+    def add_grouped(self, found: Grouped, bucket_of: Mapping[int | None, str | None]) -> None:
+        """Count many stages by what a store says of them.
 
         Args:
-            columns: For each of :attr:`wanted` a value for each stage.
-            stages: How many stages there are.
+            found: What the store says.
+            bucket_of: The buckets of the spans of time by which it has grouped them.
 
         Raises:
             QueryError: There are too many groups.
         """
-        if not stages:
-            return
-        asked = self._aggregation
-        width = 1 + len(asked.group_by)
-        kinds: Sequence[Sequence[Any]] = columns[1:width]
-        if asked.bucket is not None:
-            kinds = [*kinds, asked.bucket.starts_of(columns[0])]
-        # First which stages are of which group, then all numbers of a group at once.
-        places: dict[tuple[Any, ...], list[int]] = {}
-        for place, kind in enumerate(zip(*kinds, strict=True) if kinds else [()] * stages):
-            of_kind = places.get(kind)
-            if of_kind is None:
-                places[kind] = [place]
-            else:
-                of_kind.append(place)
-        for kind, of_kind in places.items():
-            group = self._group(kind[: len(asked.group_by)], kind[-1] if asked.bucket is not None else None)
-            group.count += len(of_kind)
-            for numbers, column in zip(group.numbers, columns[width:], strict=True):
-                numbers.add_many([column[place] for place in of_kind])
+        for some in found.groups:
+            group = self._group(some.keys, bucket_of.get(some.span))
+            group.count += some.count
+            for numbers, given in zip(group.numbers, some.numbers, strict=True):
+                numbers.add_many(given)
 
     def add_rollup(self, like: Mapping[str, Any], count: int, summaries: Mapping[str, Mapping[str, Any]]) -> None:
         """Count the stages of a rollup.
@@ -267,11 +262,11 @@ class Groups:
     def _row(self, group: _Group) -> Document:
         asked = self._aggregation
         values: Document = {}
-        for value in asked.values:
-            if value.reference is not None:
-                values[value.name] = group.numbers[self.references.index(value.reference)].figure(value.operator)
+        for name, operator, place in self._figures:
+            if place is not None:
+                values[name] = group.numbers[place].figure(operator)
             else:
-                values[value.name] = group.count if value.operator == "$count" else _sum(group.weights)
+                values[name] = group.count if operator == "$count" else _sum(group.weights)
         row: Document = {"group": {name: key for (name, _), key in zip(asked.group_by, group.keys, strict=True)}}
         if asked.bucket is not None:
             row["bucket"] = group.bucket

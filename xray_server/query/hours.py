@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from xray_server.documents import Document
+from xray_server.half_days import HALF_DAY_MS
 from xray_server.query import ast
 from xray_server.query.evaluate import compile_condition
 from xray_server.query.figures import QUANTILES, WEIGHTED, Aggregation, references_of, rollup_name
 from xray_server.query.narrowing import necessary_values, references
-from xray_server.rollups import HOUR_MS, MAX_METRICS, read_rollups
+from xray_server.rollups import HOUR_MS, MAX_METRICS, read_half_days, read_rollups
 from xray_server.stores.base import Bucket, Rollup, Store
 
 SETTLED_MS = 24 * HOUR_MS
@@ -35,7 +36,10 @@ MOST_HOURS = 10 * 366 * 24
 MOST_DIRTY = 200
 """Buckets that are computed anew for a question; where more have changed, the stages are scanned, within the budget."""
 
-_AT_ONCE_MS = 7 * 24 * HOUR_MS
+_FIRST_UNITS = 4
+_UNITS_AT_ONCE = 7 * 24
+"""How many hours, or half days, are read first, and at once: after the first it is seen whether that pays."""
+
 _LARGEST = 2.0**53
 """Integers from here on are not exact in rollups."""
 
@@ -120,6 +124,8 @@ class Plan:
             necessary_values(aggregation.conditions.pipeline, ast.Field(("label",))),
         )
         self.label = next((next(iter(each)) for each in labels if each is not None and len(each) == 1), None)
+        bucket = aggregation.bucket
+        self._by_half_days = bucket is None or (bucket.timezone == "UTC" and bucket.unit in ("day", "week", "month"))
         names = necessary_values(asked.kind, ast.Field(("name",)))
         self.name = next(iter(names)) if names is not None and len(names) == 1 else None
         self.beside: list[ast.Condition] = [_began("gte", end), _began("lt", first)]
@@ -127,16 +133,17 @@ class Plan:
             self.beside.append(ast.Test(_STARTED_AT, ast.Compare("eq", None)))
 
     async def rollups(self, store: Store, project: str) -> AsyncIterator[Sequence[Rollup]]:
-        """The rollups of these hours, as the stages say, the latest days first.
+        """The rollups of these hours, as the stages say, the latest first; of whole half days where that is enough.
 
         Raises:
             StoreError: The data could not be read.
         """
-        end = self.end
+        read, unit_ms = (read_half_days, HALF_DAY_MS) if self._by_half_days else (read_rollups, HOUR_MS)
+        end, step_ms = self.end, _FIRST_UNITS * unit_ms
         while end > self.first:
-            start = max(self.first, end - _AT_ONCE_MS)
-            yield await read_rollups(store, project, label=self.label, name=self.name, since=start, until=end)
-            end = start
+            start = max(self.first, (end - step_ms) // unit_ms * unit_ms)
+            yield await read(store, project, label=self.label, name=self.name, since=start, until=end)
+            end, step_ms = start, min(2 * step_ms, _UNITS_AT_ONCE * unit_ms)
 
     def concerns(self, bucket: Bucket) -> bool:
         """Whether stages of a bucket are asked about."""
@@ -151,8 +158,8 @@ class Plan:
             return False  # an hour of the zone's clocks begins within this one
         for name in self._names:
             summary = rollup.metrics.get(name)
-            if summary is None and len(rollup.metrics) >= MAX_METRICS:
-                return False
+            if len(rollup.metrics) >= MAX_METRICS and (summary is None or self._by_half_days):
+                return False  # it may have been left out, in one of its hours
             if summary and summary["count"] and max(abs(summary["min"]), abs(summary["max"])) >= _LARGEST:
                 return False
         return True

@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 
 from xray_server.documents import Document
 from xray_server.pages import CandidatePage
-from xray_server.query.ast import Reference, Scan
+from xray_server.query.ast import Field, Reference, Scan
 from xray_server.stores.parts import (
     Bucket,
     Finding,
+    Group,
+    Grouped,
     HalfDays,
     NamedDocument,
     PipelineSummary,
@@ -26,7 +28,6 @@ from xray_server.stores.parts import (
     ScanPlan,
     Sighting,
     Usage,
-    Values,
     WriteBatch,
     Written,
 )
@@ -34,6 +35,8 @@ from xray_server.stores.parts import (
 __all__ = [
     "Bucket",
     "Finding",
+    "Group",
+    "Grouped",
     "HalfDays",
     "NamedDocument",
     "PipelineSummary",
@@ -45,7 +48,6 @@ __all__ = [
     "Sighting",
     "Store",
     "Usage",
-    "Values",
     "WriteBatch",
     "Written",
 ]
@@ -136,19 +138,25 @@ class Store(ABC):
         """
         return None
 
-    # --- values without their documents ---------------------------------------------------------------------------
+    # --- numbers without their documents --------------------------------------------------------------------------
 
-    async def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
-        """Some values of exactly those stages that the conditions hold for, without reading the rest of them.
+    async def grouped(
+        self, project: str, scan: Scan, by: Sequence[Field], span_ms: int | None, numbers: Sequence[Reference]
+    ) -> Grouped | None:
+        """The numbers of exactly those stages that the conditions hold for, by what the stages have in common.
 
-        It is for figures over many stages. Unlike :meth:`scan` it must not return a stage for which a condition does
-        not hold: nobody looks at it again. The stages that started last come first, those without a start at the end.
+        It is for figures over many stages, without reading the rest of them. Unlike :meth:`scan` it must not count a
+        stage for which a condition does not hold: nobody looks at it again. Those that started last come first, those
+        without a start at the end.
 
         Args:
             project: The project.
-            scan: A scan of stages, whose ``sort`` does not matter; fewer stages than its limit mean that there are no
-                more. Its ``after`` is None, or :attr:`Values.last` of an answer to the same scan.
-            references: Fields, and metrics; of a metric only numbers count.
+            scan: A scan of stages, whose ``sort`` does not matter. Its ``after`` is None, or :attr:`Grouped.last` of an
+                answer to the same scan. A store may count fewer stages than its limit, if more than none.
+            by: The fields, of ids and texts, of which the stages of a group have the same values.
+            span_ms: The stages of a group began in the same span of so many milliseconds, counted from 1970 on; None
+                where their starts do not matter.
+            numbers: Fields of numbers, and metrics; of a metric only numbers count.
 
         Returns:
             None where the store cannot decide the conditions by itself, or would have to read the documents.

@@ -92,16 +92,35 @@ class ScanPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """Some values of the stages that a scan is about.
+class Group:
+    """Stages that have some values in common.
 
     Args:
-        columns: For each field or metric that was asked for, the values: one for each stage, None where it has none.
-        stages: How many stages there are.
-        last: What the next call's ``scan.after`` has to be to go on: plain JSON values; None where there is no stage.
+        keys: These values, one for each field that was asked for; None where the stages have none.
+        span: The start of the span of time in which they began, in milliseconds since 1970; None for stages without a
+            start, and where no spans were asked for.
+        count: How many stages there are.
+        numbers: For each field or metric that was asked for, the numbers of the stages that have one, in no order.
     """
 
-    columns: Sequence[Sequence[Any]]
+    keys: tuple[str | None, ...]
+    span: int | None
+    count: int
+    numbers: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """The numbers of the stages that a scan is about, by group.
+
+    Args:
+        groups: The groups, in no order.
+        stages: How many stages there are in all of them.
+        last: What the next call's ``scan.after`` has to be to go on: plain JSON values; None where there are no more
+            stages.
+    """
+
+    groups: Sequence[Group]
     stages: int
     last: tuple[Any, ...] | None
 

@@ -224,7 +224,7 @@ def test_figures_that_take_too_long_say_that_they_are_not_complete(tmp_path, mon
     async def use(store):
         scan = ast.Scan("stages", limit=50, deadline=0)
         with pytest.raises(ScanCut) as caught:
-            await store.values(PROJECT, scan, [ast.Metric("fail_ratio")])
+            await store.grouped(PROJECT, scan, [], None, [ast.Metric("fail_ratio")])
         assert not caught.value.rows
         found = await aggregate(store, PROJECT, asked, time_budget_s=-1)
         assert (found.coverage.complete, found.coverage.matched) == (False, 0)

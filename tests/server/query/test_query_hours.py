@@ -97,8 +97,9 @@ def random_question(draw: random.Random) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def no_stages_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The samples are so small that they would be read without looking for rollups."""
+    """The samples are so small that they would be read without looking for rollups, and these would not pay."""
     monkeypatch.setattr(query_aggregate, "FEW", 0)
+    monkeypatch.setattr(query_aggregate, "STAGES_FOR_A_ROLLUP", 0)
 
 
 @pytest.fixture(params=["sqlite", "mongodb"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -136,9 +137,9 @@ def test_where_a_candidate_was_is_read_in_a_few_steps(on_store):
     on_store(use)
 
 
-def test_values_are_given_where_filters_decide(on_store):
+def test_stages_are_grouped_where_filters_decide(on_store):
     """Conditions on schema's fields and metrics, of the stage and of its run, need no document."""
-    names = ("id", "run_id", "path", "name", "type", "status", "order", "duration_ms", "started_at")
+    names = ("id", "run_id", "path", "name", "type", "status")
     label = Condition(Field(("label",)), Compare("eq", "pipeline 1"))
     high = Condition(Metric("fail_ratio"), Compare("gt", 0.4))
 
@@ -149,26 +150,31 @@ def test_values_are_given_where_filters_decide(on_store):
             Scan("stages", pipeline=Condition(Field(("status",)), Compare("eq", "success"))),
         ):
             rows = await store.scan(PROJECT, scan)
-            found = await store.values(PROJECT, scan, [Field((name,)) for name in names])
+            by = [Field((name,)) for name in names]
+            found = await store.grouped(PROJECT, scan, by, None, [Field(("order",)), Field(("duration_ms",))])
             assert found is not None
             assert found.stages == len(rows) > 0
-            expected = [tuple(row.document.get(name) for name in names) for row in rows]
-            assert sorted(zip(*found.columns, strict=True), key=str) == sorted(expected, key=str)
+            kept = [row.document for row in rows]
+            expected = [
+                (*map(one.get, names), [one[name] for name in ("order", "duration_ms") if name in one]) for one in kept
+            ]
+            given = [(*group.keys, [*itertools.chain(*group.numbers)]) for group in found.groups]
+            assert sorted(given, key=str) == sorted(expected, key=str)
 
     on_store(use)
 
 
-def test_values_are_not_given_where_a_document_decides(on_store):
+def test_stages_are_not_grouped_where_a_document_decides(on_store):
     """Candidates, free-form JSON, and metrics that are something else than numbers need the documents."""
 
     async def use(store: Store) -> None:
         free = Condition(Field(("metadata", "team")), Compare("eq", "ads"))
         odd = Condition(Metric("histogram"), Compare("gt", 0))
-        assert await store.values(PROJECT, Scan("stages", stage=free), [Metric("failed")]) is None
-        assert await store.values(PROJECT, Scan("stages", stage=odd), [Metric("failed")]) is None
-        assert await store.values(PROJECT, Scan("stages"), [Metric("histogram", "counts")]) is None
-        assert await store.values(PROJECT, Scan("stages"), [Field(("input",))]) is None
-        assert await store.values(PROJECT, Scan("stages", candidate=free), [Metric("failed")]) is None
+        assert await store.grouped(PROJECT, Scan("stages", stage=free), [], None, [Metric("failed")]) is None
+        assert await store.grouped(PROJECT, Scan("stages", stage=odd), [], None, [Metric("failed")]) is None
+        assert await store.grouped(PROJECT, Scan("stages"), [], None, [Metric("histogram", "counts")]) is None
+        assert await store.grouped(PROJECT, Scan("stages"), [Field(("input",))], None, []) is None
+        assert await store.grouped(PROJECT, Scan("stages", candidate=free), [], None, []) is None
 
     on_store(use)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.stores_of import with_open
 from xray.exceptions import StoreError
 from xray.ids import new_id
 from xray_server.conformance.rollups import NOON, a_bucket, a_stage, batch_of
+from xray_server.conformance.suite import with_open
 from xray_server.conformance.upkeep import old_batch
 from xray_server.half_days import half_day_of
 from xray_server.pages import PAGE_SIZE
@@ -270,7 +270,7 @@ def test_two_processes_write_the_same_file(tmp_path):
 
 
 def with_store(file, use):
-    return with_open(SqliteStore(file), use)
+    return asyncio.run(with_open(SqliteStore(file), use))
 
 
 def set_version(file, version):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from tests.server.stores_of import with_open
+from xray_server.conformance.suite import with_open
 from xray_server.query.ast import And, Compare, Exists, Field, In, Metric, Not, Scan, SortKey
 from xray_server.query.ast import Test as Condition
 from xray_server.query.sorting import DEFAULT_SORT
@@ -47,7 +48,7 @@ def file(tmp_path):
 
 
 def with_store(file, use):
-    return with_open(SqliteStore(file), use)
+    return asyncio.run(with_open(SqliteStore(file), use))
 
 
 def explained(file, scan):

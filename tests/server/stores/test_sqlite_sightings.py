@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -10,7 +11,6 @@ import sys
 
 import pytest
 
-from tests.server.stores_of import with_open
 from xray_server.conformance.sightings import (
     POOL,
     T0,
@@ -20,6 +20,7 @@ from xray_server.conformance.sightings import (
     index_everything,
     stage_of,
 )
+from xray_server.conformance.suite import with_open
 from xray_server.pages import paginate
 from xray_server.sightings import segments
 from xray_server.sightings.entries import id_hash
@@ -66,7 +67,7 @@ asyncio.run(main())
 
 def on_file(file, use):
     """Use an open store on a file."""
-    return with_open(SqliteStore(file), use)
+    return asyncio.run(with_open(SqliteStore(file), use))
 
 
 def batch_of(numbers, ids, *, start=T0):

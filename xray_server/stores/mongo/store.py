@@ -21,10 +21,11 @@ from xray.exceptions import StoreClosed, StoreError
 from xray.ids import now_ms
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, CandidatePage
-from xray_server.query.ast import Reference, Scan
+from xray_server.query.ast import Field, Reference, Scan
 from xray_server.stores.base import (
     Bucket,
     Finding,
+    Grouped,
     HalfDays,
     NamedDocument,
     PipelineSummary,
@@ -35,11 +36,10 @@ from xray_server.stores.base import (
     Sighting,
     Store,
     Usage,
-    Values,
     WriteBatch,
 )
 from xray_server.stores.encoding import unpack
-from xray_server.stores.mongo import buckets, checks, indexing, named, pipelines, reads, sightings, upkeep, values
+from xray_server.stores.mongo import buckets, checks, grouping, indexing, named, pipelines, reads, sightings, upkeep
 from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
@@ -186,9 +186,11 @@ class MongoStore(Store):
         async with self._asked_to("read") as database:
             return await checks.explain(self._codec, database, project, scan)
 
-    async def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
+    async def grouped(
+        self, project: str, scan: Scan, by: Sequence[Field], span_ms: int | None, numbers: Sequence[Reference]
+    ) -> Grouped | None:
         async with self._asked_to("read") as database:
-            return await values.values(self._codec, database, project, scan, references, self._spans)
+            return await grouping.grouped(self._codec, database, project, scan, by, span_ms, numbers, self._spans)
 
     def pages(self, project: str, stage_id: str, *, from_seq: int = 0) -> AsyncIterator[CandidatePage]:
         first = max(0, from_seq) // PAGE_SIZE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pymongo.asynchronous.database import AsyncDatabase
@@ -11,7 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from xray_server.query.ast import Field, Metric, Reference, Scan
 from xray_server.query.narrowing import concerns_only_pipeline
 from xray_server.query.sorting import DEFAULT_SORT
-from xray_server.stores.base import Row, Values
+from xray_server.stores.base import Row
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.codec import Codec
@@ -25,6 +25,21 @@ from xray_server.stores.mongo.spans import START, Spans
 _READABLE = (*WORDS, "own_id", "key", "id", "own_run", "time", "plain")
 
 
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Some values of the stages that a scan is about, those that started last first.
+
+    Args:
+        columns: For each field or metric that was asked for, the values: one for each stage, None where it has none.
+        stages: How many stages there are.
+        last: What the next scan has to go on after; None where there is no stage.
+    """
+
+    columns: Sequence[Sequence[Any]]
+    stages: int
+    last: tuple[Any, ...] | None
+
+
 async def values(
     codec: Codec,
     database: AsyncDatabase[Raw],
@@ -33,7 +48,15 @@ async def values(
     references: Sequence[Reference],
     spans: Spans | None = None,
 ) -> Values | None:
-    """What ``Store.values`` returns."""
+    """Some values of exactly those stages that a scan's conditions hold for; None where only documents tell them.
+
+    Args:
+        codec: Looks up words.
+        database: The database.
+        project: The project.
+        scan: The scan; its order does not matter.
+        references: Fields, and metrics; of a metric only numbers count.
+    """
     if scan.of != "stages" or scan.candidate is not None:
         return None
     places = [place_of(one, STAGES) for one in references if isinstance(one, Field)]

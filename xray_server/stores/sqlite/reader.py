@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from xray_server.pages import CandidatePage
-from xray_server.query.ast import Metric, Reference, Scan
-from xray_server.stores.base import Row, ScanCut, ScanPlan, Values
-from xray_server.stores.sqlite import narrow, rows, scans, ties, zones
+from xray_server.query.ast import Field, Reference, Scan
+from xray_server.stores.base import Grouped, Row, ScanCut, ScanPlan
+from xray_server.stores.sqlite import rows, scans, ties, zones
 from xray_server.stores.sqlite.dictionaries import Decompressor
+from xray_server.stores.sqlite.grouping import Grouping
 from xray_server.stores.sqlite.paths import LOOKS_BEFORE_LISTING, one_id
 from xray_server.stores.sqlite.probe import Probe
 from xray_server.stores.sqlite.scans import Statement
@@ -52,6 +53,7 @@ class Reader:
         self._connection = connection
         self._decompressor = decompressor
         self._probe = Probe(connection, decompressor)
+        self._grouping = Grouping(connection, self._execute, decompressor)
         self._of_one_id: dict[Hashable, list[tuple[Statement, tuple[int, ...]]]] = {}
         """What a scan for one id asks, and in which order → its statements, and which of their values are the id."""
 
@@ -162,35 +164,12 @@ class Reader:
             # Slower, and right all the same; ``Store.check`` says what is missing.
             return self._connection.execute(_without_hints(text), params)
 
-    def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
-        """What ``Store.values`` returns."""
-        statements = narrow.statements(self._connection, project, scan, references)
-        if statements is None:
-            return None
-        found: list[tuple[Any, ...]] = []
+    def grouped(
+        self, project: str, scan: Scan, by: Sequence[Field], span_ms: int | None, numbers: Sequence[Reference]
+    ) -> Grouped | None:
+        """What ``Store.grouped`` returns."""
         with self._until(scan.deadline):
-            for statement in statements:
-                if len(found) < scan.limit:
-                    found += self._execute(statement.text, (*statement.params, scan.limit - len(found))).fetchall()
-            last = found[-1][:2] if found else None
-            _, places, *fields = zip(*found, strict=True) if found else [()] * (2 + len(references))
-            metrics = [one for one in references if isinstance(one, Metric)]
-            numbers = iter(narrow.numbers_of(self._connection, project, metrics, places, self._decompressor))
-        of_field = iter(fields)
-        columns: list[Sequence[Any]] = []
-        for reference in references:
-            column: Sequence[Any] = next(numbers) if isinstance(reference, Metric) else next(of_field)
-            columns.append(self._words(column) if narrow.holds_words(reference) else column)
-        return Values(columns, len(found), last)
-
-    def _words(self, numbers: Sequence[int | None]) -> list[str | None]:
-        wanted = set(numbers)
-        texts: dict[int | None, str] = {}
-        for number in wanted:
-            row = self._connection.execute("SELECT text FROM words WHERE word = ?", (number,)).fetchone()
-            if row is not None:
-                texts[number] = row[0]
-        return [texts.get(number) for number in numbers]
+            return self._grouping.grouped(project, scan, by, span_ms, numbers)
 
     def pages_of_many(self, project: str, stage_ids: Sequence[str]) -> dict[str, list[CandidatePage]]:
         """What ``Store.pages_of_many`` returns."""

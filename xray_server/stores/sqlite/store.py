@@ -19,11 +19,12 @@ from xray.exceptions import StoreClosed, StoreError
 from xray.ids import now_ms
 from xray_server.documents import Document
 from xray_server.pages import PAGE_SIZE, CandidatePage
-from xray_server.query.ast import Reference, Scan
+from xray_server.query.ast import Field, Reference, Scan
 from xray_server.sightings.hunt import Hunt
 from xray_server.stores.base import (
     Bucket,
     Finding,
+    Grouped,
     HalfDays,
     NamedDocument,
     PipelineSummary,
@@ -34,7 +35,6 @@ from xray_server.stores.base import (
     Sighting,
     Store,
     Usage,
-    Values,
     WriteBatch,
     Written,
 )
@@ -260,8 +260,10 @@ class SqliteStore(Store):
     async def explain(self, project: str, scan: Scan) -> ScanPlan:
         return await self._read(lambda _: self._reader().explain(project, scan))
 
-    async def values(self, project: str, scan: Scan, references: Sequence[Reference]) -> Values | None:
-        return await self._read(lambda _: self._reader().values(project, scan, references))
+    async def grouped(
+        self, project: str, scan: Scan, by: Sequence[Field], span_ms: int | None, numbers: Sequence[Reference]
+    ) -> Grouped | None:
+        return await self._read(lambda _: self._reader().grouped(project, scan, by, span_ms, numbers))
 
     def _reader(self) -> Reader:
         """The reader of this thread."""
