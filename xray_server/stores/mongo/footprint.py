@@ -91,6 +91,11 @@ class Contents:
         """What they come to, in bytes."""
         return sum(count * self.lengths[name] for name, count in self.counts.items())
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether everything was counted and measured."""
+        return all(count <= SAMPLE for count in self.counts.values())
+
 
 class _Greatest:
     """The greatest of the values of the last minutes."""
@@ -249,14 +254,16 @@ class Footprint:
         overhead.learn(stats["storageSize"], stats["indexSize"], contents)
         needed = overhead.of(contents.length, contents.documents)
         if needed is None:
-            return Takes(int(held), int(held), 0)
-        in_use = max(0.0, needed - self._lately.removed_since(self._clock() - COUNTED_AFTER_S))
+            return Takes(int(held), int(held), int(self._lately.written(0.0)))
+        uncounted = 0.0 if contents.is_exact else self._lately.removed_since(self._clock() - COUNTED_AFTER_S)
+        in_use = max(0.0, needed - uncounted)
         return Takes(int(min(in_use, held)), int(held), int(self._lately.written(in_use)))
 
     async def _look_into(self, database: AsyncDatabase[Raw]) -> Contents:
         counts = {name: await count(database[name], {}) for name in _MEASURED}
         known = self._contents
-        if known is None or self._clock() - self._sampled_at >= SAMPLE_EVERY_S:
+        is_small = all(number <= SAMPLE for number in counts.values())
+        if known is None or is_small or self._clock() - self._sampled_at >= SAMPLE_EVERY_S:
             lengths, inside = {}, 0.0
             for name in _MEASURED:
                 lengths[name], share = await _sampled(database[name], counts[name])
