@@ -233,6 +233,25 @@ def test_a_lowered_limit_takes_what_is_too_much(keep, server):
     assert 0.4 <= store.share <= 0.5
 
 
+def test_the_delay_of_a_server_is_learned(keep):
+    """Where it cleans up more often than expected more is kept after a while; where more rarely, the files hold too."""
+
+    class Quick(CleaningServer):
+        every_s, share = 15.0, 0.0
+
+    class Slow(CleaningServer):
+        every_s = 120.0
+
+    quick, slow = Served(Quick(), steady(3 * 10**6)), Served(Slow(), steady(2 * 10**6))
+    keep(quick, 450)
+    share = quick.share
+    keep(quick, 1500)
+    assert quick.share > share + 0.03
+    assert quick.highest <= 1.0
+    keep(slow, 2500)
+    assert slow.highest <= 1.1
+
+
 def test_room_is_used_again_where_writers_slow_down(keep):
     """What was kept free for fast writers fills up when they are slow, and the files grow no more for it."""
     store = Served(CleaningServer(), lambda now: 5 * 10**6 if now < 900 else 100_000)

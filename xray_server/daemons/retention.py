@@ -57,6 +57,12 @@ before a tenth, whatever else was expected of it."""
 FAR_OVER = 0.1
 """The share of the limit that files go over it at the most while it is kept."""
 
+LEARN_EVERY_S = 60.0
+LEAST_EXPECTED, MOST_EXPECTED = 0.5, 1.5
+LESS, MORE = 0.95, 1.2
+"""What is kept free of what was written lately: all of it to begin with. Each minute in which removal left the files
+well below the target it is somewhat less, and each in which they went over it more."""
+
 MOST_SPARE = 0.6
 """The share of the target that is kept free at the most, so that a store never empties itself."""
 
@@ -171,6 +177,9 @@ class Retention(Daemon):
         self._step = 0
         self._was_hurried = False
         self._held_at_first: int | None = None
+        self._expected = 1.0  # share of what was written lately that is kept free
+        self._highest = self._removed_then = 0
+        self._learns_at = 0.0
         self._next_first_step = 0.0
         self.is_over = False
         """Whether the data takes more than it may although nothing is left that could go."""
@@ -320,4 +329,17 @@ class Retention(Daemon):
         # Files that were far too large from the beginning are those of another limit, and have room enough.
         is_given = self._held_at_first > (1 + FAR_OVER) * self.policy.max_disk_bytes
         over = 0 if is_given else max(0, usage.held_bytes - target)
-        return int(min(usage.lately_bytes + GAIN * over, MOST_SPARE * target))
+        self._learn(usage.held_bytes, target)
+        return int(min(usage.lately_bytes * self._expected + GAIN * over, MOST_SPARE * target))
+
+    def _learn(self, held: int, target: int) -> None:
+        """Expect less of the server's delay where the files stay well below the target all the same, else more."""
+        self._highest = max(self._highest, held)
+        if time.monotonic() < self._learns_at:
+            return
+        removed = self.removed.runs + self.removed.pages
+        if self._highest > target:
+            self._expected = min(self._expected * MORE, MOST_EXPECTED)
+        elif self._highest < LESS * target and removed > self._removed_then:
+            self._expected = max(self._expected * LESS, LEAST_EXPECTED)
+        self._learns_at, self._highest, self._removed_then = time.monotonic() + LEARN_EVERY_S, 0, removed
