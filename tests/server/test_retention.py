@@ -137,6 +137,28 @@ def test_the_last_days_candidates_outlive_older_runs(tmp_path, at):
     run(use, tmp_path)
 
 
+def test_in_a_hurry_whole_runs_go_first(tmp_path, at):
+    """Old ones, then those of the last day; only what belongs to no run is left for the candidates' turn."""
+    now = NOON + RECENT_MS * 9
+    at(now)
+
+    async def use(store):
+        await store.write(PROJECT, old_batch())
+        young = a_stage(9)
+        batch = WriteBatch({young["run_id"]: {"id": young["run_id"], "started_at": now - 5}}, {young["id"]: young})
+        batch.pages = paginate(young["run_id"], young["id"], now - 5, sample_columns(3))
+        await store.write(PROJECT, batch)
+        await store.write(PROJECT, WriteBatch(pages=paginate(a_run(50), "no stage", now - 3, sample_columns(3))))
+        retention = Retention(store, Policy(max_disk_bytes=10**9))
+        order = [await retention._remove_oldest(100, is_hurried=True) for _ in range(3)]
+        assert [(step.runs, step.pages) for step in order] == [(6, 6), (1, 1), (0, 1)]
+        assert await retention._remove_oldest(100, is_hurried=True) == Removed()
+        await store.write(PROJECT, old_batch())
+        assert (await retention._remove_oldest(100)).runs == 0
+
+    run(use, tmp_path)
+
+
 def test_of_several_projects_the_oldest_goes_first(tmp_path, at):
     """A project whose candidates are younger waits until the other one's are gone up to there."""
     at(NOON + RECENT_MS * 9)

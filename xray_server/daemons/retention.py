@@ -1,7 +1,8 @@
 """Retention: what is too old goes, and what does not fit, so that no disk fills.
 
 In this order: candidate pages that are too old; runs that are too old; and where the data takes more than it may,
-candidates before runs, the oldest first, the last day's of both only where nothing older is left.
+candidates before runs, the oldest first, the last day's of both only where nothing older is left. On a server that
+frees what is removed only later, runs go first while writers are too fast for that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from xray.ids import now_ms
 from xray_server.daemons.daemon import Daemon
 from xray_server.quantities import parse_duration_ms, parse_size_bytes, show_duration
 from xray_server.settings import PREFIX, ServerSettings
-from xray_server.stores.base import Removed, Store
+from xray_server.stores.base import Removed, Store, Usage
 
 AUTO = "auto"
 SHARE_OF_DISK = 0.5
@@ -31,14 +32,46 @@ no candidates at all."""
 TARGET = 0.95
 """Removal begins above this share of the limit and ends below it: the rest is for what is written meanwhile."""
 
+TARGET_OF_SERVERS = 0.9
+"""The same of a store on a server that frees what is removed only later."""
+
 FIRST_BATCH = 32
 MAX_BATCH = 4096
 """Pages that are removed at once. Within these bounds a batch grows while the data grows all the same, so that removal
 keeps up with any writer and delays it no more than it has to."""
 
+PAGES_PER_RUN = 8
+"""A run goes for so many pages."""
+
+MOST_AT_ONCE = 25
+"""Nor is it ever more than one page of so many: what a store says that it takes is an estimate with some."""
+
 MIN_PAUSE_S, MAX_PAUSE_S = 0.02, 10.0
 FASTEST_WRITER = 50_000_000
 """Bytes a second that may come at any moment, also after a quiet time."""
+
+GAIN = 2.0
+"""What is kept free for each byte that a store holds above the target: a store whose files only grow is stopped well
+before a tenth, whatever else was expected of it."""
+
+FAR_OVER = 0.1
+"""The share of the limit that files go over it at the most while it is kept."""
+
+LEARN_EVERY_S = 60.0
+LEAST_EXPECTED, MOST_EXPECTED = 0.5, 1.5
+LESS, MORE = 0.95, 1.2
+"""What is kept free of what was written lately: all of it to begin with. Each minute in which removal left the files
+well below the target it is somewhat less, and each in which they went over it more."""
+
+MOST_SPARE = 0.6
+"""The share of the target that is kept free at the most, so that a store never empties itself."""
+
+HURRY_FROM = 0.03
+"""The share of the target that writers fill while a server frees what was removed, from which whole runs go first: to
+remove the candidates of a stage such a server writes the rest of it anew, which takes room before it gives any."""
+
+LOOK_EVERY_S = 0.25
+"""How often a store is asked, at the most, that has to ask a server."""
 
 AGE_EVERY_S = 60.0
 RECLAIM_FROM = 0.25
@@ -123,12 +156,13 @@ class Retention(Daemon):
     Args:
         store: The store, open while this runs.
         policy: What is kept.
-        target: Removal for want of space ends below this share of the limit.
+        target: Removal for want of space ends below this share of the limit; None takes what suits the store while
+            others write to it.
     """
 
     name: ClassVar[str] = "retention"
 
-    def __init__(self, store: Store, policy: Policy, *, target: float = TARGET) -> None:
+    def __init__(self, store: Store, policy: Policy, *, target: float | None = None) -> None:
         super().__init__()
         self._store = store
         self.policy = policy
@@ -141,6 +175,11 @@ class Retention(Daemon):
         self._next_by_age = 0.0
         self._up_to: dict[str, int] = {}
         self._step = 0
+        self._was_hurried = False
+        self._held_at_first: int | None = None
+        self._expected = 1.0  # share of what was written lately that is kept free
+        self._highest = self._removed_then = 0
+        self._learns_at = 0.0
         self._next_first_step = 0.0
         self.is_over = False
         """Whether the data takes more than it may although nothing is left that could go."""
@@ -205,39 +244,49 @@ class Retention(Daemon):
         """
         if self.policy.max_disk_bytes is None:
             return MAX_PAUSE_S
-        usage = await self._store.usage()
-        self._note_growth(usage.size_bytes)
-        target = int(self.policy.max_disk_bytes * self._target)
-        size = usage.size_bytes
-        page_bytes = max(size / max(usage.page_count, 1), 1)
+        first = usage = await self._store.usage()
+        usual = TARGET if usage.held_bytes is None else TARGET_OF_SERVERS
+        target = int(self.policy.max_disk_bytes * (usual if self._target is None else self._target))
+        self._note_growth(usage)
         took_s = MIN_PAUSE_S
-        while size > target:
-            # At least what is written meanwhile, as far as is known.
-            self._batch = min(max(self._batch, int(self._growth * took_s / page_bytes)), MAX_BATCH)
+        while usage.size_bytes + (spare := self._spare_bytes(usage, target)) > target:
+            # At least what is written meanwhile, as far as is known, and never much of what there is.
+            page_bytes = max(usage.size_bytes / max(usage.page_count, 1), 1)
+            most = min(max(usage.page_count // MOST_AT_ONCE, FIRST_BATCH), MAX_BATCH)
+            self._batch = min(max(self._batch, int(self._growth * took_s / page_bytes)), most)
             began = time.monotonic()
-            removed = await self._remove_oldest(self._batch)
+            removed = await self._remove_oldest(self._batch, is_hurried=usage.lately_bytes > HURRY_FROM * target)
             if removed == Removed():
                 break
             self.removed += removed
-            before, size = size, (await self._store.usage()).size_bytes
-            self._batch = min(self._batch * 2, MAX_BATCH) if size >= before else max(self._batch * 7 // 8, FIRST_BATCH)
+            before, usage = usage.size_bytes, await self._store.usage()
+            is_behind = usage.size_bytes >= before
+            self._batch = min(self._batch * 2, MAX_BATCH) if is_behind else max(self._batch * 7 // 8, FIRST_BATCH)
             took_s = time.monotonic() - began
-            if size <= self.policy.max_disk_bytes:
+            if usage.size_bytes <= self.policy.max_disk_bytes:
                 await asyncio.sleep(took_s / 4)
-        self.is_over = size > self.policy.max_disk_bytes
-        if size < usage.size_bytes * (1 - RECLAIM_FROM):
+        self.is_over = usage.size_bytes > self.policy.max_disk_bytes
+        if usage.size_bytes < first.size_bytes * (1 - RECLAIM_FROM):
             await self._store.reclaim()
-        return self._pause_s(size, target)
+        return self._pause_s(usage, target - spare)
 
-    async def _remove_oldest(self, batch: int) -> Removed:
-        """Remove the oldest pages of all projects, or where there are none the oldest runs; the last day's last."""
+    async def _remove_oldest(self, batch: int, *, is_hurried: bool = False) -> Removed:
+        """Remove the oldest pages of all projects, or where there are none the oldest runs; the last day's last.
+
+        Args:
+            batch: How many pages, at the most.
+            is_hurried: Whether runs go before candidates.
+        """
         # The project of which the least is known to be gone may have the oldest.
         projects = sorted(await self._store.projects(), key=lambda project: self._up_to.get(project, -1))
+        kinds = [(self._store.remove_candidates, batch), (self._store.remove_runs, max(1, batch // PAGES_PER_RUN))]
         steps = [
             (remove, before, limit)
             for before in (now_ms() - RECENT_MS, None)
-            for remove, limit in ((self._store.remove_candidates, batch), (self._store.remove_runs, max(1, batch // 8)))
+            for remove, limit in (reversed(kinds) if is_hurried else kinds)
         ]
+        if is_hurried != self._was_hurried:
+            self._was_hurried, self._next_first_step = is_hurried, 0.0
         # Where a step found nothing, it is passed over until some of what there is may have become older.
         if time.monotonic() >= self._next_first_step:
             self._step, self._next_first_step = 0, time.monotonic() + AGE_EVERY_S
@@ -253,14 +302,44 @@ class Retention(Daemon):
         self._step = 0
         return Removed()
 
-    def _note_growth(self, size: int) -> None:
+    def _note_growth(self, usage: Usage) -> None:
         """Learn from what was written since the last look how fast that goes; a burst is remembered for a while."""
         if self._last_look is not None:
             then, last = self._last_look
-            growth = (size - last) / max(time.monotonic() - then, 0.001)
+            growth = (usage.size_bytes - last) / max(time.monotonic() - then, 0.001)
             self._growth = max(growth, self._growth * 0.9)
 
-    def _pause_s(self, size: int, target: int) -> float:
+    def _pause_s(self, usage: Usage, target: int) -> float:
         """How long the fastest writer needs to the target, or where that is reached for a fiftieth of it."""
-        self._last_look = time.monotonic(), size
-        return min(max(max(target - size, target / 50) / FASTEST_WRITER, MIN_PAUSE_S), MAX_PAUSE_S)
+        self._last_look = time.monotonic(), usage.size_bytes
+        least = MIN_PAUSE_S if usage.held_bytes is None else LOOK_EVERY_S
+        return min(max(max(target - usage.size_bytes, target / 50) / FASTEST_WRITER, least), MAX_PAUSE_S)
+
+    def _spare_bytes(self, usage: Usage, target: int) -> int:
+        """What is to stay unused for what was removed and is not free yet.
+
+        In a store that takes no more than it may, as much is removed as is written, and what was written within the
+        time that a server needs is missing until it is free. How long it really needs shows in what the store holds:
+        where that has gone over the target more is kept free, and for good in a store whose files only grow.
+        """
+        if usage.held_bytes is None or self._target is not None or self.policy.max_disk_bytes is None:
+            return 0
+        if self._held_at_first is None:
+            self._held_at_first = usage.held_bytes
+        # Files that were far too large from the beginning are those of another limit, and have room enough.
+        is_given = self._held_at_first > (1 + FAR_OVER) * self.policy.max_disk_bytes
+        over = 0 if is_given else max(0, usage.held_bytes - target)
+        self._learn(usage.held_bytes, target)
+        return int(min(usage.lately_bytes * self._expected + GAIN * over, MOST_SPARE * target))
+
+    def _learn(self, held: int, target: int) -> None:
+        """Expect less of the server's delay where the files stay well below the target all the same, else more."""
+        self._highest = max(self._highest, held)
+        if time.monotonic() < self._learns_at:
+            return
+        removed = self.removed.runs + self.removed.pages
+        if self._highest > target:
+            self._expected = min(self._expected * MORE, MOST_EXPECTED)
+        elif self._highest < LESS * target and removed > self._removed_then:
+            self._expected = max(self._expected * LESS, LEAST_EXPECTED)
+        self._learns_at, self._highest, self._removed_then = time.monotonic() + LEARN_EVERY_S, 0, removed

@@ -158,12 +158,18 @@ class Usage:
         run_count: How many runs there are; an estimate where counting would read them all.
         stage_count: How many stages there are; likewise.
         page_count: How many candidate pages there are; likewise.
+        held_bytes: What the store holds on disk with what was removed and cannot be used again yet, where that differs
+            from ``size_bytes``; None where what was removed can be used again at once.
+        lately_bytes: Where that differs: what was written lately. As much is removed and not free yet at any moment in
+            a store that takes no more than it may.
     """
 
     size_bytes: int
     run_count: int
     stage_count: int
     page_count: int
+    held_bytes: int | None = None
+    lately_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -330,11 +330,15 @@ class SightingIndex(Document):
 
 
 class StoreForm(Document):
-    """The document that says in which form this database is (``form``), and the counters."""
+    """The document that says in which form this database is (``form``), the counters, and the overhead."""
 
     id: str  # type: ignore[assignment]  # as above
     version: int | None = None
     last: int | None = Field(None, description="Of a counter: the last number that was given.")
+    tables: float | None = Field(
+        None, description="Of the overhead, see ``footprint``: bytes of tables for each byte of documents."
+    )
+    indexes: float | None = Field(None, description="Likewise: bytes of indexes for each document.")
 
     class Settings:
         """Where it lies."""

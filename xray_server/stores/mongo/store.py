@@ -43,6 +43,7 @@ from xray_server.stores.mongo import buckets, checks, grouping, indexing, named,
 from xray_server.stores.mongo.codec import Codec
 from xray_server.stores.mongo.connection import LONG_TIMEOUT_S, OPEN_TIMEOUT_S, Address
 from xray_server.stores.mongo.documents import DECLARED
+from xray_server.stores.mongo.footprint import Footprint
 from xray_server.stores.mongo.forms import CODEC, Raw
 from xray_server.stores.mongo.scans import scan_rows
 from xray_server.stores.mongo.spans import Spans
@@ -71,7 +72,7 @@ class MongoStore(Store):
         self._client: AsyncMongoClient[Raw] | None = None
         self._codec = Codec()
         self._spans = Spans()
-        self._freed = upkeep.Freed()
+        self._footprint = Footprint()
         self._building: asyncio.Task[None] | None = None
         self._next_look_s: dict[str, float] = {}
 
@@ -305,7 +306,7 @@ class MongoStore(Store):
 
     async def usage(self) -> Usage:
         async with self._asked_to("read") as database:
-            return await upkeep.usage(database, self._freed)
+            return await upkeep.usage(database, self._footprint)
 
     async def remove_candidates(
         self, project: str, *, before: int | None, limit: int, dry_run: bool = False
@@ -317,7 +318,7 @@ class MongoStore(Store):
                     return await upkeep.removable_candidates(database, self._codec.words, number, before)
         async with self._asked_to("write") as database:
             number = await self._codec.words.project(database, project)
-            return await upkeep.remove_candidates(database, self._codec.words, number, before, limit, self._freed)
+            return await upkeep.remove_candidates(database, self._codec.words, number, before, limit, self._footprint)
 
     async def remove_runs(self, project: str, *, before: int | None, limit: int, dry_run: bool = False) -> Removed:
         if dry_run:
@@ -327,7 +328,7 @@ class MongoStore(Store):
                     return await upkeep.removable_runs(database, number, before)
         async with self._asked_to("write") as database:
             number = await self._codec.words.project(database, project)
-            return await upkeep.remove_runs(database, project, number, before, limit)
+            return await upkeep.remove_runs(database, project, number, before, limit, self._footprint)
 
     async def reclaim(self) -> None:
         """Do nothing: MongoDB uses freed space again by itself, and what it takes is counted without it."""

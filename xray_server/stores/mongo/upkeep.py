@@ -1,19 +1,17 @@
 """Retention: what the database takes, what is old, and how that is removed.
 
-MongoDB fills the space of removed documents again by itself. Giving it back to the file system takes ``compact``,
-which is left to who runs the server: it competes with everything else that the server does.
+The server fills the space of removed documents again by itself, at once or later (``footprint`` beside this). Giving it
+back to the file system takes ``compact``, which is left to who runs the server: it competes with everything else that
+the server does.
 """
 
 from __future__ import annotations
 
 import heapq
-import time
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from bson.datetime_ms import DatetimeMS
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 from xray.ids import id_time_ms, now_ms
@@ -21,6 +19,7 @@ from xray_server.rollups import HOUR_MS
 from xray_server.stores.base import Removed, Usage
 from xray_server.stores.mongo import buckets, ids, pages
 from xray_server.stores.mongo.filters import Filter, any_of
+from xray_server.stores.mongo.footprint import Footprint
 from xray_server.stores.mongo.forms import Raw
 from xray_server.stores.mongo.layout import LISTED
 from xray_server.stores.mongo.words import PROJECT, Words
@@ -28,16 +27,8 @@ from xray_server.stores.mongo.words import PROJECT, Words
 AT_ONCE = 200
 """Runs, or stages, that are removed at once."""
 
-EXACT_UP_TO = 10_000
-"""Documents that are counted; of larger collections the server's estimate is taken."""
-
-SETTLED_FROM_BYTES = 16 * 1024 * 1024
-"""Size of a database's files from which they are a measure of what is in them."""
-
-COUNTED_AFTER_S = 90
-"""After this the server has made a checkpoint, which it does every minute, and counts what is free."""
-
 _COLLECTIONS = ("runs", "stages", "pages")
+_LENGTH = {"$bsonSize": "$$ROOT"}
 
 
 async def projects(database: AsyncDatabase[Raw], words: Words) -> list[str]:
@@ -55,43 +46,18 @@ async def projects(database: AsyncDatabase[Raw], words: Words) -> list[str]:
     return sorted(str(word.text) for word in known.values())
 
 
-class Freed:
-    """The bytes that this process has removed lately.
-
-    The server counts them as free only after its next checkpoint. Whoever removes until little enough is left would
-    go on removing all the while.
-    """
-
-    def __init__(self) -> None:
-        self._removed: deque[tuple[float, int]] = deque()
-
-    def add(self, size_bytes: int) -> None:
-        """Note a removal."""
-        self._removed.append((time.monotonic(), size_bytes))
-
-    def recently(self) -> int:
-        """The bytes that the server may not count as free yet."""
-        while self._removed and self._removed[0][0] < time.monotonic() - COUNTED_AFTER_S:
-            self._removed.popleft()
-        return sum(size for _, size in self._removed)
-
-
-async def usage(database: AsyncDatabase[Raw], freed: Freed) -> Usage:
+async def usage(database: AsyncDatabase[Raw], footprint: Footprint) -> Usage:
     """What ``Store.usage`` returns."""
-    stats = await database.command({"dbStats": 1, "freeStorage": 1})
-    data = stats["storageSize"] - stats.get("freeStorageSize", 0)
-    if data < SETTLED_FROM_BYTES:
-        # What is new is in memory and in the journal until the next checkpoint, and in no collection's file.
-        data = max(data, stats["dataSize"])
-    indexes = stats["indexSize"] - stats.get("indexFreeStorageSize", 0)
-    runs, stages, own = [await _count(database[name], {}) for name in _COLLECTIONS]
-    inside = await _count(database["stages"], dict(pages.HAS_PAGE))
-    return Usage(max(0, int(data + indexes) - freed.recently()), runs, stages, own + inside)
-
-
-async def _count(collection: AsyncCollection[Raw], where: Filter) -> int:
-    counted = await collection.count_documents(where, limit=EXACT_UP_TO)
-    return counted if counted < EXACT_UP_TO else int(await collection.estimated_document_count())
+    takes, there = await footprint.look(database)
+    stages = there.counts["stages"]
+    return Usage(
+        takes.in_use,
+        there.counts["runs"],
+        stages,
+        there.counts["pages"] + round(stages * there.inside),
+        held_bytes=takes.held,
+        lately_bytes=takes.lately,
+    )
 
 
 # --- candidate pages --------------------------------------------------------------------------------------------
@@ -113,7 +79,7 @@ async def removable_candidates(database: AsyncDatabase[Raw], words: Words, proje
 
 
 async def remove_candidates(
-    database: AsyncDatabase[Raw], words: Words, project: int, before: int | None, limit: int, freed: Freed
+    database: AsyncDatabase[Raw], words: Words, project: int, before: int | None, limit: int, footprint: Footprint
 ) -> Removed:
     """What ``Store.remove_candidates`` does."""
     wanted = {pages.COUNT: 1, pages.OVER: 1, pages.START: 1, "st": 1, "size": {"$binarySize": f"${pages.BLOCK}"}}
@@ -137,7 +103,7 @@ async def remove_candidates(
             {"_id": {"$in": inside}, **pages.HAS_PAGE}, {**removal, "$unset": dict.fromkeys(pages.INLINE, "")}
         )
     await database["pages"].delete_many({"_id": {"$in": [page["_id"] for page in found if "st" in page]}})
-    freed.add(sum(int(page["size"]) for page in found))
+    footprint.removed(sum(int(page["size"]) for page in found), sum("st" in page for page in found))
     return Removed(
         stages=len(stages),
         pages=len(found),
@@ -196,11 +162,13 @@ class _Belongings:
     Args:
         runs: The runs.
         stages: The keys of their stages.
+        length: What these come to, in bytes.
         pages: Their pages in a collection of their own, also those of stages that never came.
     """
 
     runs: Sequence[_Aged]
     stages: Sequence[ids.Key]
+    length: int
     pages: Filter
 
     async def removed(self, database: AsyncDatabase[Raw]) -> Removed:
@@ -220,7 +188,9 @@ async def removable_runs(database: AsyncDatabase[Raw], project: int, before: int
     return total
 
 
-async def remove_runs(database: AsyncDatabase[Raw], name: str, project: int, before: int | None, limit: int) -> Removed:
+async def remove_runs(
+    database: AsyncDatabase[Raw], name: str, project: int, before: int | None, limit: int, footprint: Footprint
+) -> Removed:
     """What ``Store.remove_runs`` does."""
     total = Removed()
     oldest = [run async for run in _oldest(database, project, before, limit)]
@@ -228,10 +198,12 @@ async def remove_runs(database: AsyncDatabase[Raw], name: str, project: int, bef
         some = oldest[start : start + AT_ONCE]
         found = await _belongings(database, project, some)
         removed = await found.removed(database)
+        outside, length = await _count_and_length(database, found.pages)
         # What belongs to a run goes first: were this cut short, the run is there to be removed again.
         await database["pages"].delete_many(found.pages)
         await database["stages"].delete_many({"_id": {"$in": found.stages}})
         await database["runs"].delete_many({"_id": {"$in": [run.key for run in some]}})
+        footprint.removed(found.length + length, len(some) + len(found.stages) + outside)
         total += removed
     if total.runs:
         left = [run async for run in _oldest(database, project, None, 1, aged_only=True)]
@@ -242,11 +214,22 @@ async def remove_runs(database: AsyncDatabase[Raw], name: str, project: int, bef
 
 async def _belongings(database: AsyncDatabase[Raw], project: int, runs: Sequence[_Aged]) -> _Belongings:
     keys = [run.key for run in runs]
-    stages = [raw["_id"] async for raw in database["stages"].find({"r": {"$in": keys}}, {"_id": 1})]
+    cursor = database["stages"].find({"r": {"$in": keys}}, {"_id": 1, "length": _LENGTH})
+    lengths = {raw["_id"]: int(raw["length"]) async for raw in cursor}
+    stages = list(lengths)
     # By the index over starts: a page has the start of its run, or none.
     starts = [None, *(DatetimeMS(start) for start in {run.start for run in runs if run.start is not None})]
     of_runs: Filter = {pages.PROJECT: project, pages.START: {"$in": starts}, "r": {"$in": keys}}
-    return _Belongings(runs, stages, any_of([of_runs, {"st": {"$in": stages}}]))
+    return _Belongings(runs, stages, sum(lengths.values()), any_of([of_runs, {"st": {"$in": stages}}]))
+
+
+async def _count_and_length(database: AsyncDatabase[Raw], where: Filter) -> tuple[int, int]:
+    """How many pages in their own collection there are, and what they come to, in bytes."""
+    steps: list[Raw] = [{"$match": where}, {"$group": {"_id": None, "n": {"$sum": 1}, "length": {"$sum": _LENGTH}}}]
+    async with await database["pages"].aggregate(steps) as cursor:
+        async for found in cursor:
+            return int(found["n"]), int(found["length"])
+    return 0, 0
 
 
 async def _oldest(

@@ -56,6 +56,7 @@ async def values(
         project: The project.
         scan: The scan; its order does not matter.
         references: Fields, and metrics; of a metric only numbers count.
+        spans: What is remembered of scans by start; None reads all of time at once.
     """
     if scan.of != "stages" or scan.candidate is not None:
         return None
