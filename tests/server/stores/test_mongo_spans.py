@@ -25,7 +25,7 @@ from xray_server.query.ast import Test as Holds
 from xray_server.query.evaluate import matches
 from xray_server.query.sorting import DEFAULT_SORT
 from xray_server.stores.base import ScanCut, Store, WriteBatch
-from xray_server.stores.mongo import MongoStore, spans
+from xray_server.stores.mongo import MongoStore, extents, spans
 from xray_server.stores.mongo.filters import FALSE
 from xray_server.testing_data import BY_ID, PROJECT, ids, in_order
 
@@ -323,7 +323,7 @@ def test_a_server_that_reads_in_order_is_asked_once(databases: Databases, tmp_pa
 )  # fmt: skip
 def test_plans_say_whether_a_server_sorts(reply, wanted):
     """By MongoDB's name of the step, on one server and on shards, or by PostgreSQL's below; of the plan that won."""
-    assert spans.sorts({"queryPlanner": reply}) is wanted
+    assert extents.sorts({"queryPlanner": reply}) is wanted
 
 
 def test_bounds_of_time_are_taken_out_of_a_filter():

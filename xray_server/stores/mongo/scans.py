@@ -18,6 +18,7 @@ from xray_server.query.ast import Metric, Scan
 from xray_server.stores.base import Row, ScanCut
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.codec import Codec
+from xray_server.stores.mongo.extents import START
 from xray_server.stores.mongo.filters import (
     FALSE,
     TRUE,
@@ -32,7 +33,7 @@ from xray_server.stores.mongo.filters import (
 from xray_server.stores.mongo.finds import Finder, Sort, sort_of
 from xray_server.stores.mongo.forms import RUNS, Raw
 from xray_server.stores.mongo.order import Key, later
-from xray_server.stores.mongo.spans import START, Spans
+from xray_server.stores.mongo.spans import Spans
 
 now_s = time.monotonic
 

@@ -15,22 +15,16 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import OperationFailure
 
-from xray.ids import now_ms
-from xray_server.stores.mongo import ids
+from xray_server.stores.mongo.extents import START, Extent, extent_of, has_more_than, server_sorts
 from xray_server.stores.mongo.filters import FALSE, TRUE, Filter, all_of, asks_for_value, parts
-from xray_server.stores.mongo.forms import RUNS, STAGES, Raw
+from xray_server.stores.mongo.forms import STAGES, Raw
 from xray_server.stores.mongo.layout import LISTED
-
-START: Final = STAGES.places["started_at"].path
-"""The start, of stages and of runs alike."""
 
 FEW = 500
 """Documents of a project up to which sorting all of them takes no longer than a span."""
@@ -50,21 +44,9 @@ WHOLE = 4
 BOTH_ENDS = 8
 """How many documents' places in an index are passed over in the time that one document takes to be read."""
 
-NEAR_MS = 60_000
-"""How near the newest start has to be known."""
-
-_EARLIEST = -(2**53)
 _LATEST = 2**63 - 1
 _MAX_KINDS = 1000
 _COMPARISONS = ("$gt", "$gte", "$lt", "$lte")
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Between which starts about all runs of a project lie: some early one, and one near the newest of the past."""
-
-    oldest: int
-    newest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +111,7 @@ class Spans:
             return False
         until_s = self._few_until_s.get((collection, project), 0.0)
         if until_s < time.monotonic():
-            many = await _has_more_than(database, collection, project, FEW)
+            many = await has_more_than(database, collection, project, FEW)
             until_s = math.inf if many else time.monotonic() + LOOK_EVERY_S
             self._few_until_s[collection, project] = until_s
         return until_s == math.inf
@@ -141,15 +123,9 @@ class Spans:
         known, until_s = self._extents.get(project, (None, 0.0))
         if until_s > time.monotonic():
             return known
-        now = now_ms()
-        oldest = await _any_start(database, project, _EARLIEST, now)
-        if oldest is None:
-            return None
-        at = oldest if known is None else known.newest
-        later = await _any_start(database, project, at + 1, now)
-        newest = at if later is None else await _nearest(database, project, later, now)
-        extent = Extent(min(oldest, newest), newest)
-        self._extents[project] = extent, time.monotonic() + LOOK_EVERY_S
+        extent = await extent_of(database, project, known)
+        if extent is not None:
+            self._extents[project] = extent, time.monotonic() + LOOK_EVERY_S
         return extent
 
     # --- how long a span is -------------------------------------------------------------------------------------
@@ -340,62 +316,6 @@ def _is_bounds(wanted: Any) -> bool:
 def looked_at(part: Filter) -> Filter:
     """A filter that each document is looked at for, since no server takes an index for what is denied."""
     return part if part == TRUE else {"$nor": [{"$nor": [part]}]}
-
-
-def sorts(reply: Any) -> bool:
-    """Whether a plan, or what of it lies anywhere inside of a value, has a step that sorts."""
-    if isinstance(reply, Mapping):
-        # MongoDB's name of the step, or PostgreSQL's, on which DocumentDB stands.
-        if "SORT" in (reply.get("stage"), str(reply.get("Node Type")).upper()):
-            return True
-        return any(sorts(inner) for name, inner in reply.items() if name != "rejectedPlans")
-    return isinstance(reply, list) and any(map(sorts, reply))
-
-
-async def server_sorts(database: AsyncDatabase[Raw], project: int) -> bool:
-    """Whether the server sorts what an index has in order, as its own plan says."""
-    find = {"find": RUNS.collection, "filter": {"p": project}, "sort": {START: -1}, "limit": 1}
-    try:
-        return sorts(await database.command("explain", find, verbosity="queryPlanner"))
-    except OperationFailure as error:
-        if error.timeout:
-            raise
-        return True
-
-
-async def _has_more_than(database: AsyncDatabase[Raw], collection: str, project: int, few: int) -> bool:
-    for of_kind in reversed(ids.ranges(project)):
-        if await database[collection].find_one(of_kind, {"_id": 1}, skip=few) is not None:
-            return True
-    return False
-
-
-async def _any_start(database: AsyncDatabase[Raw], project: int, since: int, until: int) -> int | None:
-    """The start of some run that began within some time; None where there is none. An index gives the earliest."""
-    where = {"p": project, START: {"$gte": DatetimeMS(since), "$lt": DatetimeMS(until)}}
-    found = await database[RUNS.collection].find_one(where, {"_id": 0, START: 1})
-    return None if found is None else int(found[START])
-
-
-async def _nearest(database: AsyncDatabase[Raw], project: int, found: int, end: int) -> int:
-    """A start that is near the newest one.
-
-    Args:
-        database: The database.
-        project: The project's number.
-        found: The start of some run.
-        end: Up to when is searched, in milliseconds since 1970.
-    """
-    # From the end back in ever longer steps, since the newest is mostly of this minute; then by halves.
-    step = NEAR_MS
-    while end - found > NEAR_MS:
-        since = max(end - step, (found + end) // 2)
-        later = await _any_start(database, project, since, end)
-        if later is None:
-            end, step = since, step * WIDER
-        else:
-            found, step = later, end - since
-    return found
 
 
 def _long_enough(wanted: int, rows: int, ms: int) -> int:

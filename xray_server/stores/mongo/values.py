@@ -15,12 +15,13 @@ from xray_server.stores.base import Row
 from xray_server.stores.encoding import is_number
 from xray_server.stores.mongo import ids
 from xray_server.stores.mongo.codec import Codec
+from xray_server.stores.mongo.extents import START
 from xray_server.stores.mongo.finds import wanted_by
 from xray_server.stores.mongo.forms import STAGES, Raw, plain
 from xray_server.stores.mongo.known import Known, place_of
 from xray_server.stores.mongo.layout import LISTED, USUAL, WORDS, Place
 from xray_server.stores.mongo.scans import Scanner
-from xray_server.stores.mongo.spans import START, Spans
+from xray_server.stores.mongo.spans import Spans
 
 _READABLE = (*WORDS, "own_id", "key", "id", "own_run", "time", "plain")
 
