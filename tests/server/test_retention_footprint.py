@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from xray_server.daemons import retention as retention_module
+from xray_server.daemons import spare as spare_module
 from xray_server.daemons.retention import Policy, Retention
 from xray_server.stores.base import Removed, Usage
 from xray_server.stores.mongo.footprint import LATELY_S, Contents, Footprint, Overhead
@@ -167,7 +168,8 @@ def keep(monkeypatch):
             while store.now < end:
                 store.pass_time(await retention.remove_by_size())
 
-        monkeypatch.setattr(retention_module, "time", SimpleNamespace(monotonic=lambda: store.now))
+        for module in (retention_module, spare_module):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: store.now))
         monkeypatch.setattr(retention_module, "asyncio", SimpleNamespace(sleep=sleep))
         asyncio.run(use())
 
@@ -267,7 +269,8 @@ def test_asked_once_it_removes_no_more_than_is_too_much(monkeypatch, server):
     """With a target of its own, as ``xray gc`` has it, nothing is kept free for writers."""
     store = Served(server(), lambda now: 10**6 if now < 900 else 0)
     store.pass_time(900)
-    monkeypatch.setattr(retention_module, "time", SimpleNamespace(monotonic=lambda: store.now))
+    for module in (retention_module, spare_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: store.now))
     for _ in range(20):  # what retention beside it sees
         asyncio.run(store.usage())
         store.pass_time(3)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from xray import wording
 from xray.ids import now_ms
 from xray_server.daemons.daemon import Daemon
+from xray_server.daemons.spare import Spare
 from xray_server.quantities import parse_duration_ms, parse_size_bytes, show_duration
 from xray_server.settings import PREFIX, ServerSettings
 from xray_server.stores.base import Removed, Store, Usage
@@ -49,22 +50,6 @@ MOST_AT_ONCE = 25
 MIN_PAUSE_S, MAX_PAUSE_S = 0.02, 10.0
 FASTEST_WRITER = 50_000_000
 """Bytes a second that may come at any moment, also after a quiet time."""
-
-GAIN = 2.0
-"""What is kept free for each byte that a store holds above the target: a store whose files only grow is stopped well
-before a tenth, whatever else was expected of it."""
-
-FAR_OVER = 0.1
-"""The share of the limit that files go over it at the most while it is kept."""
-
-LEARN_EVERY_S = 60.0
-LEAST_EXPECTED, MOST_EXPECTED = 0.5, 1.5
-LESS, MORE = 0.95, 1.2
-"""What is kept free of what was written lately: all of it to begin with. Each minute in which removal left the files
-well below the target it is somewhat less, and each in which they went over it more."""
-
-MOST_SPARE = 0.6
-"""The share of the target that is kept free at the most, so that a store never empties itself."""
 
 HURRY_FROM = 0.03
 """The share of the target that writers fill while a server frees what was removed, from which whole runs go first: to
@@ -176,10 +161,7 @@ class Retention(Daemon):
         self._up_to: dict[str, int] = {}
         self._step = 0
         self._was_hurried = False
-        self._held_at_first: int | None = None
-        self._expected = 1.0  # share of what was written lately that is kept free
-        self._highest = self._removed_then = 0
-        self._learns_at = 0.0
+        self._spare = Spare()
         self._next_first_step = 0.0
         self.is_over = False
         """Whether the data takes more than it may although nothing is left that could go."""
@@ -316,30 +298,7 @@ class Retention(Daemon):
         return min(max(max(target - usage.size_bytes, target / 50) / FASTEST_WRITER, least), MAX_PAUSE_S)
 
     def _spare_bytes(self, usage: Usage, target: int) -> int:
-        """What is to stay unused for what was removed and is not free yet.
-
-        In a store that takes no more than it may, as much is removed as is written, and what was written within the
-        time that a server needs is missing until it is free. How long it really needs shows in what the store holds:
-        where that has gone over the target more is kept free, and for good in a store whose files only grow.
-        """
         if usage.held_bytes is None or self._target is not None or self.policy.max_disk_bytes is None:
             return 0
-        if self._held_at_first is None:
-            self._held_at_first = usage.held_bytes
-        # Files that were far too large from the beginning are those of another limit, and have room enough.
-        is_given = self._held_at_first > (1 + FAR_OVER) * self.policy.max_disk_bytes
-        over = 0 if is_given else max(0, usage.held_bytes - target)
-        self._learn(usage.held_bytes, target)
-        return int(min(usage.lately_bytes * self._expected + GAIN * over, MOST_SPARE * target))
-
-    def _learn(self, held: int, target: int) -> None:
-        """Expect less of the server's delay where the files stay well below the target all the same, else more."""
-        self._highest = max(self._highest, held)
-        if time.monotonic() < self._learns_at:
-            return
         removed = self.removed.runs + self.removed.pages
-        if self._highest > target:
-            self._expected = min(self._expected * MORE, MOST_EXPECTED)
-        elif self._highest < LESS * target and removed > self._removed_then:
-            self._expected = max(self._expected * LESS, LEAST_EXPECTED)
-        self._learns_at, self._highest, self._removed_then = time.monotonic() + LEARN_EVERY_S, 0, removed
+        return self._spare.size_bytes(usage.held_bytes, usage.lately_bytes, target, self.policy.max_disk_bytes, removed)
