@@ -49,7 +49,8 @@ def is_number(value: Any) -> bool:
     kind = type(value)
     if kind is float:
         return math.isfinite(value)
-    return kind is int and bool(-(2**63) <= value < 2**63)
+    # An integer of another class is one too: drivers have classes of their own for long ones.
+    return kind is not bool and isinstance(value, int) and -(2**63) <= value < 2**63
 
 
 def merge_declarations(
