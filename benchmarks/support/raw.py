@@ -37,6 +37,10 @@ def sqlite_rows(file: Path, batches: Sequence[Rows]) -> tuple[float, int]:
     return took_s, file.stat().st_size
 
 
+MOST_AT_ONCE = 25_000
+"""Documents that every server takes at once."""
+
+
 def mongodb_documents(uri: str, database: str, batches: Sequence[Rows]) -> tuple[float, int]:
     """A document per candidate, indexed by stage and by candidate; each batch an ``insert_many``, acknowledged.
 
@@ -54,7 +58,8 @@ def mongodb_documents(uri: str, database: str, batches: Sequence[Rows]) -> tuple
         documents = [[dict(zip(ROW_FIELDS, row, strict=True)) for row in rows] for rows in batches]
         begin = time.perf_counter()
         for batch in documents:
-            candidates.insert_many(batch, ordered=False)
+            for start in range(0, len(batch), MOST_AT_ONCE):
+                candidates.insert_many(batch[start : start + MOST_AT_ONCE], ordered=False)
         took_s = time.perf_counter() - begin
         size = mongodb_bytes(client[database])
         client.drop_database(database)
