@@ -118,6 +118,14 @@ def test_where_it_is_too_much_all_may_go(tmp_path, at):
     run(use, tmp_path)
 
 
+def young_batch(now):
+    """A run of this moment, with a stage and its page."""
+    young = a_stage(9)
+    batch = WriteBatch({young["run_id"]: {"id": young["run_id"], "started_at": now - 5}}, {young["id"]: young})
+    batch.pages = paginate(young["run_id"], young["id"], now - 5, sample_columns(3))
+    return batch
+
+
 def test_the_last_days_candidates_outlive_older_runs(tmp_path, at):
     """Where runs fill the disk, old ones go before the candidates of the last day do."""
     now = NOON + RECENT_MS * 9
@@ -125,10 +133,7 @@ def test_the_last_days_candidates_outlive_older_runs(tmp_path, at):
 
     async def use(store):
         await store.write(PROJECT, old_batch())
-        young = a_stage(9)
-        batch = WriteBatch({young["run_id"]: {"id": young["run_id"], "started_at": now - 5}}, {young["id"]: young})
-        batch.pages = paginate(young["run_id"], young["id"], now - 5, sample_columns(3))
-        await store.write(PROJECT, batch)
+        await store.write(PROJECT, young_batch(now))
         retention = Retention(store, Policy(max_disk_bytes=10**9))
         order = [await retention._remove_oldest(100) for _ in range(4)]
         assert [(step.runs, step.pages) for step in order] == [(0, 6), (6, 0), (0, 1), (1, 0)]
@@ -144,10 +149,7 @@ def test_in_a_hurry_whole_runs_go_first(tmp_path, at):
 
     async def use(store):
         await store.write(PROJECT, old_batch())
-        young = a_stage(9)
-        batch = WriteBatch({young["run_id"]: {"id": young["run_id"], "started_at": now - 5}}, {young["id"]: young})
-        batch.pages = paginate(young["run_id"], young["id"], now - 5, sample_columns(3))
-        await store.write(PROJECT, batch)
+        await store.write(PROJECT, young_batch(now))
         await store.write(PROJECT, WriteBatch(pages=paginate(a_run(50), "no stage", now - 3, sample_columns(3))))
         retention = Retention(store, Policy(max_disk_bytes=10**9))
         order = [await retention._remove_oldest(100, is_hurried=True) for _ in range(3)]

@@ -44,8 +44,9 @@ keeps up with any writer and delays it no more than it has to."""
 PAGES_PER_RUN = 8
 """A run goes for so many pages."""
 
-MOST_AT_ONCE = 25
-"""Nor is it ever more than one page of so many: what a store says that it takes is an estimate with some."""
+LEAST_BATCHES = 25
+"""All pages are so many batches at the least: what some stores say that they take is an estimate, and removing much by
+it would remove too much."""
 
 MIN_PAUSE_S, MAX_PAUSE_S = 0.02, 10.0
 FASTEST_WRITER = 50_000_000
@@ -234,7 +235,7 @@ class Retention(Daemon):
         while usage.size_bytes + (spare := self._spare_bytes(usage, target)) > target:
             # At least what is written meanwhile, as far as is known, and never much of what there is.
             page_bytes = max(usage.size_bytes / max(usage.page_count, 1), 1)
-            most = min(max(usage.page_count // MOST_AT_ONCE, FIRST_BATCH), MAX_BATCH)
+            most = min(max(usage.page_count // LEAST_BATCHES, FIRST_BATCH), MAX_BATCH)
             self._batch = min(max(self._batch, int(self._growth * took_s / page_bytes)), most)
             began = time.monotonic()
             removed = await self._remove_oldest(self._batch, is_hurried=usage.lately_bytes > HURRY_FROM * target)

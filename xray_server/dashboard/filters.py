@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import unicodedata
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +17,12 @@ from xray_server.api.answers import iso_time
 from xray_server.dashboard.colours import label_number, label_shape, status_name, verdict_name
 
 NOTHING = Markup('<span class="nothing" title="no value">-</span>')
-SCALED = ("ms", "ratio", "share", "bytes")
+SCALED: Mapping[str, Callable[[float], str]] = {
+    "ms": duration,
+    "ratio": percent,
+    "share": percent,
+    "bytes": lambda value: size(int(value)),
+}
 """Units in which a value is worded in a way of its own: 0.002 ms as 2 µs, a ratio of 0.25 as 25.0%."""
 
 MAX_TEXT = 200
@@ -97,12 +103,8 @@ def change(value: Any, unit: str = "") -> Markup:
 
 def worded(value: float, unit: str = "") -> str:
     """A finite number with its unit as plain text."""
-    if unit == "ms":
-        return duration(value)
-    if unit in ("ratio", "share"):
-        return percent(value)
-    if unit == "bytes":
-        return size(int(value))
+    if unit in SCALED:
+        return SCALED[unit](value)
     if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
         text = f"{int(value):,}"
     else:
